@@ -1,0 +1,1 @@
+"""The brain: the user's code that leads a conversation."""

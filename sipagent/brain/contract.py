@@ -1,0 +1,87 @@
+"""The seam between a conversation and the brain that leads it (after Flowcat's `AgentBrain`)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool that a language model may call; `parameters` is a JSON schema."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """Go on at the same node; `result` goes back to the model."""
+
+    result: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """Move to another node: a new prompt and new tools; `say` is spoken first."""
+
+    system_prompt: str
+    tools: Sequence[Tool] = ()
+    say: str = ""
+    result: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """End the call, after `say` has been heard to its last sample."""
+
+    disposition: str = ""
+    say: str = ""
+
+
+ToolOutcome = Stay | Transition | End
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What a brain is told of the call."""
+
+    call_id: str
+    direction: str  # "inbound" or "outbound"
+    from_number: str
+    to_number: str
+    from_name: str = ""
+    trunk: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    resumed: bool = False  # another worker had this call before and died
+
+
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """What `on_offer` returns to refuse a call before it is answered, with a SIP status."""
+
+    status: int = 603
+    reason: str = "Decline"
+
+
+class AgentBrain(Protocol):
+    """What a conversation needs of a brain. Coroutines may block only their own call, never for longer than they must."""
+
+    def system_prompt(self) -> str:
+        """The prompt of the present node; "" for a brain that answers by itself."""
+
+    def tools(self) -> Sequence[Tool]:
+        """Tools of the present node."""
+
+    async def on_tool_call(self, name: str, arguments: Mapping[str, Any]) -> ToolOutcome:
+        """Run a tool that the model called."""
+
+    def is_finished(self) -> bool:
+        """True once the conversation is over; the call ends when everything said has been heard."""
+
+    def collected_vars(self) -> Mapping[str, Any]:
+        """What the call brought to light, for its record."""
+
+    def current_node_id(self) -> str:
+        """Where in the conversation we are, for logs and records."""

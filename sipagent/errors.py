@@ -1,0 +1,49 @@
+"""Every error that sipagent raises on purpose.
+
+    SipagentError
+    ├── ConfigError        the configuration is wrong; names the field and the fix
+    ├── ParseError         bytes from the network are not what they claim to be
+    ├── RemoteError        the far end broke a rule; carries the status to answer
+    ├── LocalError         we were asked for something that the state does not allow
+    └── CallFailed         a call ended before it was answered, or could not be placed
+"""
+
+
+class SipagentError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(SipagentError):
+    """A configuration that cannot be used; `field` is its dotted name and `fix` says what to write instead."""
+
+    def __init__(self, field: str, problem: str, fix: str = "") -> None:
+        self.field, self.problem, self.fix = field, problem, fix
+        super().__init__(f"{field}: {problem}" + (f" ({fix})" if fix else ""))
+
+
+class ParseError(SipagentError):
+    """Input that does not follow its grammar; `offset` is in bytes (or lines, for SDP), `expected` what stood there."""
+
+    def __init__(self, expected: str, offset: int = 0) -> None:
+        self.expected, self.offset = expected, offset
+        super().__init__(f"at {offset}: expected {expected}")
+
+
+class RemoteError(SipagentError):
+    """The far end broke a rule; answer it with SIP `status`."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        self.status, self.reason = status, reason
+        super().__init__(f"{status} {reason}")
+
+
+class LocalError(SipagentError):
+    """An operation that the present state does not allow."""
+
+
+class CallFailed(SipagentError):
+    """A call that did not come about; `outcome` is one of the names in `sipagent.call.Outcome`."""
+
+    def __init__(self, outcome: str, reason: str = "") -> None:
+        self.outcome, self.reason = outcome, reason
+        super().__init__(f"{outcome}: {reason}" if reason else outcome)

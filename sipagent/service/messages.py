@@ -1,0 +1,194 @@
+"""What the signalling plane and a conversation worker say to each other (msgpack over AF_UNIX SEQPACKET).
+
+    inbound:   Offer → Accept | Reject;  Accept → (answered by SIP) → Connected;  … → Ended
+    outbound:  Offer → Accept (the brain is ready) → Connected when the far end answers
+    after a worker died: Offer(resumed=True) → Accept → Connected at once
+"""
+
+from typing import Any
+
+import msgspec
+
+
+class Party(msgspec.Struct, frozen=True):
+    """Who calls and who is called, as signalling knows it."""
+
+    direction: str  # "inbound" or "outbound"
+    from_number: str
+    from_name: str
+    to_number: str
+    trunk: str
+    headers: tuple[tuple[str, str], ...] = ()  # P-Asserted-Identity, Diversion, History-Info, X-…
+
+
+class Talk(msgspec.Struct, frozen=True):
+    """How the conversation is to be led: the route's choice."""
+
+    brain: str  # "module:Class"
+    brain_options: dict[str, Any]
+    pipeline: str  # "cascaded", …
+    pipeline_options: dict[str, Any]
+
+
+# ---- signalling → worker
+
+
+class Offer(msgspec.Struct, frozen=True, tag=True):
+    """A call is yours; the brain decides with Accept or Reject. Audio is in the row of that generation."""
+
+    call_id: str
+    plane: int
+    row: int
+    generation: int
+    party: Party
+    talk: Talk
+    variables: dict[str, Any]
+    resumed: bool = False
+    history: tuple[dict[str, Any], ...] = ()  # the conversation so far, of a call that is taken over
+
+
+class Connected(msgspec.Struct, frozen=True, tag=True):
+    """Both sides can talk: answered, ACKed, and the first RTP has come or been waited for."""
+
+    call_id: str
+    rate_hz: int
+
+
+class Ended(msgspec.Struct, frozen=True, tag=True):
+    """The far end is gone; finish with Finished."""
+
+    call_id: str
+    reason: str
+
+
+class DigitPressed(msgspec.Struct, frozen=True, tag=True):
+    """The caller pressed a key."""
+
+    call_id: str
+    digit: str
+    duration_ms: int
+
+
+class TextMessage(msgspec.Struct, frozen=True, tag=True):
+    """SIP INFO or MESSAGE from the far end."""
+
+    call_id: str
+    content_type: str
+    body: str
+
+
+class TransferResult(msgspec.Struct, frozen=True, tag=True):
+    """How a transfer ended: `outcome` is transferred or one of `sipagent.call.Outcome`; the call is yours again unless transferred."""
+
+    call_id: str
+    outcome: str
+
+
+class HoldChanged(msgspec.Struct, frozen=True, tag=True):
+    """The far end put us on hold, or came back."""
+
+    call_id: str
+    held: bool
+
+
+class Stop(msgspec.Struct, frozen=True, tag=True):
+    """No more calls; exit when the last one is over."""
+
+
+class Ping(msgspec.Struct, frozen=True, tag=True):
+    """Answer with Pong: is the loop alive?"""
+
+    number: int
+
+
+# ---- worker → signalling
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """Models are loaded; `warnings` tell of what is missing."""
+
+    pid: int
+    warnings: tuple[str, ...] = ()
+
+
+class Accept(msgspec.Struct, frozen=True, tag=True):
+    """The brain takes the call."""
+
+    call_id: str
+
+
+class Reject(msgspec.Struct, frozen=True, tag=True):
+    """The brain does not take it."""
+
+    call_id: str
+    status: int
+    reason: str
+
+
+class Hangup(msgspec.Struct, frozen=True, tag=True):
+    """End the call now (the worker has waited until the goodbye was played)."""
+
+    call_id: str
+    reason: str
+
+
+class PressDigits(msgspec.Struct, frozen=True, tag=True):
+    """Send DTMF."""
+
+    call_id: str
+    digits: str
+
+
+class Transfer(msgspec.Struct, frozen=True, tag=True):
+    """Transfer the caller; `mode` is blind, attended or bridged."""
+
+    call_id: str
+    to: str
+    mode: str = "blind"
+    ring_seconds: float = 25.0
+
+
+class Hold(msgspec.Struct, frozen=True, tag=True):
+    """Put the far end on hold, or take it back."""
+
+    call_id: str
+    held: bool
+
+
+class SendText(msgspec.Struct, frozen=True, tag=True):
+    """SIP INFO or MESSAGE to the far end."""
+
+    call_id: str
+    method: str
+    content_type: str
+    body: str
+
+
+class CallEvent(msgspec.Struct, frozen=True, tag=True):
+    """For the event stream and the record: type is transcript, barge_in, turn, tool, state, warning, …"""
+
+    call_id: str
+    type: str
+    data: dict[str, Any]
+
+
+class Finished(msgspec.Struct, frozen=True, tag=True):
+    """The last word of a conversation, for the record."""
+
+    call_id: str
+    transcript: tuple[dict[str, Any], ...]
+    collected_vars: dict[str, Any]
+    usage: dict[str, float]
+    disposition: str = ""
+
+
+class Pong(msgspec.Struct, frozen=True, tag=True):
+    """The loop is alive; `lag_ms` is the longest stall since the last Pong."""
+
+    number: int
+    lag_ms: float
+    calls: int
+
+
+ToWorker = Offer | Connected | Ended | DigitPressed | TextMessage | TransferResult | HoldChanged | Stop | Ping
+FromWorker = Ready | Accept | Reject | Hangup | PressDigits | Transfer | Hold | SendText | CallEvent | Finished | Pong
