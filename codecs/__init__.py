@@ -1,0 +1,1 @@
+"""Pure functions over arrays of samples: no sockets, no clocks, no calls."""
