@@ -1,7 +1,7 @@
 """ITU-T G.711: µ-law (PCMU) and A-law (PCMA), as table look-ups over arrays of any shape.
 
-The tables are stacked by law, so that a batch in which some rows are PCMU and others PCMA takes one index:
-`DECODE[law[:, None], octets]`, `ENCODE[law[:, None], pcm.view(np.uint16)]`. Encoding is bit-exact with the
+The tables are stacked by law, so that a batch in which some rows are PCMU and others PCMA takes one look-up
+(`decode`, `encode`). Encoding is bit-exact with the
 reference of ITU-T G.191, which works on one's complement and so treats x and ~x alike.
 """
 
@@ -65,3 +65,14 @@ def alaw_decode(octets: NDArray[np.uint8]) -> NDArray[np.int16]:
 def alaw_encode(pcm: NDArray[np.int16]) -> NDArray[np.uint8]:
     """16-bit samples (i2, any shape) as A-law octets of the same shape."""
     return np.take(ENCODE[PCMA], pcm.view(np.uint16))
+
+
+def decode(law: NDArray[np.intp], octets: NDArray[np.uint8]) -> NDArray[np.int16]:
+    """Octets u1[rows, n], row r in `law[r]` (PCMU or PCMA), as samples i2[rows, n]."""
+    # One flat take is a third of the cost of DECODE[law[:, None], octets].
+    return np.take(DECODE.reshape(-1), np.add(octets, (law << 8)[:, None], dtype=np.intp))
+
+
+def encode(law: NDArray[np.intp], pcm: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """Samples i2[rows, n] as octets u1[rows, n], row r in `law[r]` (PCMU or PCMA)."""
+    return np.take(ENCODE.reshape(-1), np.add(pcm.view(np.uint16), (law << 16)[:, None], dtype=np.intp))
