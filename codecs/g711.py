@@ -70,9 +70,13 @@ def alaw_encode(pcm: NDArray[np.int16]) -> NDArray[np.uint8]:
 def decode(law: NDArray[np.intp], octets: NDArray[np.uint8]) -> NDArray[np.int16]:
     """Octets u1[rows, n], row r in `law[r]` (PCMU or PCMA), as samples i2[rows, n]."""
     # One flat take is a third of the cost of DECODE[law[:, None], octets].
-    return np.take(DECODE.reshape(-1), np.add(octets, (law << 8)[:, None], dtype=np.intp))
+    pcm: NDArray[np.int16] = np.take(DECODE.reshape(-1), np.add(octets, (law << 8)[:, None], dtype=np.intp))
+    return pcm
 
 
 def encode(law: NDArray[np.intp], pcm: NDArray[np.int16]) -> NDArray[np.uint8]:
     """Samples i2[rows, n] as octets u1[rows, n], row r in `law[r]` (PCMU or PCMA)."""
-    return np.take(ENCODE.reshape(-1), np.add(pcm.view(np.uint16), (law << 16)[:, None], dtype=np.intp))
+    octets: NDArray[np.uint8] = np.take(
+        ENCODE.reshape(-1), np.add(pcm.view(np.uint16), (law << 16)[:, None], dtype=np.intp)
+    )
+    return octets
