@@ -240,8 +240,10 @@ class SipEngine(Protocol):
     def listening(self) -> tuple[str, ...]:
         """The bound addresses, as in `EngineSettings.listen` with real ports."""
 
-    def local_address(self, handle: str) -> str:
-        """The address that the far end of this call should send media to, when nothing else is configured."""
+    def local_address(self, handle: str, trunk: str = "") -> str:
+        """The address that the far end should send media to when nothing else is configured: of the call `handle`, or
+        with "" of a call that is about to be placed by `trunk`.
+        """
 
     def registrations(self) -> Mapping[str, RegistrationChanged]:
         """Present state by trunk name."""
