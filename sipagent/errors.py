@@ -4,6 +4,7 @@
     ├── ConfigError        the configuration is wrong; names the field and the fix
     ├── ParseError         bytes from the network are not what they claim to be
     ├── RemoteError        the far end broke a rule; carries the status to answer
+    ├── ServiceError       a speech or language service failed or missed its deadline
     ├── LocalError         we were asked for something that the state does not allow
     └── CallFailed         a call ended before it was answered, or could not be placed
 """
@@ -35,6 +36,14 @@ class RemoteError(SipagentError):
     def __init__(self, status: int, reason: str) -> None:
         self.status, self.reason = status, reason
         super().__init__(f"{status} {reason}")
+
+
+class ServiceError(SipagentError):
+    """A service that a conversation uses failed; `retryable` when the same request may well succeed later."""
+
+    def __init__(self, service: str, problem: str, *, status: int = 0, retryable: bool = False) -> None:
+        self.service, self.problem, self.status, self.retryable = service, problem, status, retryable
+        super().__init__(f"{service}: {problem}")
 
 
 class LocalError(SipagentError):
