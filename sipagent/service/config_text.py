@@ -1,0 +1,196 @@
+"""The configuration in words: the commented file of `sipagent init`, and docs/configuration.md.
+
+Both are made from the source of `config`: a docstring for each table, a comment beside each field.
+
+    python -m sipagent.service.config_text > docs/configuration.md
+"""
+
+import ast
+import inspect
+import json
+import secrets
+import tokenize
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any, Final, get_args
+
+import msgspec
+from msgspec.structs import fields
+
+from sipagent.service import config
+from sipagent.service.config import Config
+
+EXAMPLES: Final[Mapping[tuple[str, str], object]] = {
+    ("trunk", "name"): "office",
+    ("trunk", "server"): "sip:trunk.example;transport=udp",
+    ("trunk", "username"): "agent",
+    ("trunk", "password_credential"): "sip-password",
+    ("trunk", "caller_id"): "+4930123456",
+    ("route", "brain"): "receptionist:Receptionist",
+}
+WIDTH: Final = 116
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One field: its default as TOML (None: it has none), its values in words, and the comment beside it."""
+
+    table: str
+    name: str
+    default: str | None
+    values: str
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of the file; `many` for an array of tables."""
+
+    name: str
+    many: bool
+    docstring: str
+    settings: tuple[Setting, ...]
+
+
+def tables() -> Iterator[Table]:
+    """Every table in the order of the tree."""
+    notes = _comments(inspect.getsource(config))
+    for field in fields(Config):
+        many = not (isinstance(field.type, type) and issubclass(field.type, msgspec.Struct))
+        kind: type[Any] = get_args(field.type)[0] if many else field.type
+        settings = tuple(
+            Setting(
+                field.name,
+                setting.name,
+                None if setting.required else toml_value(_default(setting)),
+                _values(kind, setting.name),
+                notes.get((kind.__name__, setting.name), ""),
+            )
+            for setting in fields(kind)
+        )
+        words = inspect.getdoc(kind) or ""
+        yield Table(field.name, many, words.partition(": ")[2] or words, settings)
+
+
+def init_file(token: str = "") -> str:
+    """A commented file with every setting; all but the token is commented out, so that the defaults hold."""
+    token = token or secrets.token_urlsafe(24)
+    lines = [
+        "# Configuration of sipagent. Every setting is listed with its default: remove the # before a line to change",
+        "# it. `sipagent check --config FILE` says what is wrong; SIPAGENT__SIP__ENGINE in the environment overrides.",
+        "# Relative paths start at the folder of this file.",
+    ]
+    for table in tables():
+        lines += ["", f"# {table.docstring}"]
+        lines.append(f"#[[{table.name}]]" if table.many else f"[{table.name}]")
+        for setting in table.settings:
+            example = EXAMPLES.get((table.name, setting.name))
+            value = toml_value(example) if example is not None else setting.default
+            line = f"#{setting.name} = {value}"
+            if (table.name, setting.name) == ("http", "token"):
+                line = f"token = {toml_value(token)}"
+            comment = " ".join(part for part in (setting.comment, _choices_note(setting)) if part)
+            whole = f"{line}  # {comment}" if comment else line
+            lines += [f"# {comment}", line] if len(whole) > WIDTH else [whole]
+    return "\n".join(lines) + "\n"
+
+
+def manual() -> str:
+    """docs/configuration.md."""
+    lines = [
+        "# Configuration",
+        "",
+        "<!-- Made from sipagent/service/config.py by `python -m sipagent.service.config_text`; a test compares. -->",
+        "",
+        "One TOML file, read once at the start: `sipagent serve --config sipagent.toml`. `sipagent init` writes a",
+        "commented one, `sipagent check --config FILE` names every problem with its field and its fix. Unknown keys",
+        "are errors. Relative paths start at the folder of the file.",
+        "",
+        "**Environment.** `SIPAGENT__TABLE__KEY` overrides a key, `SIPAGENT__TRUNK__0__PASSWORD` one of the first",
+        "`[[trunk]]`; the number after the last makes a new table. Strings are taken as they stand, everything else is",
+        "written as in TOML or JSON: `SIPAGENT__SIP__LISTEN='[\"udp:127.0.0.1:5060\"]'`.",
+        "",
+        "**Secrets.** `password_credential`, `token_credential`, and any `…_credential` within `options` or",
+        "`brain_options`, name a file in `$CREDENTIALS_DIRECTORY`, which systemd fills by `LoadCredential=`. Secrets",
+        "are shown as `***` wherever a configuration is printed or logged.",
+    ]
+    for table in tables():
+        title = f"[[{table.name}]]" if table.many else f"[{table.name}]"
+        lines += ["", f"## `{title}`", "", table.docstring[:1].upper() + table.docstring[1:], ""]
+        lines += ["| key | default | values | |", "|---|---|---|---|"]
+        for setting in table.settings:
+            default = "*needed*" if setting.default is None else f"`{setting.default}`"
+            cells = (f"`{setting.name}`", default, setting.values, setting.comment)
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def toml_value(value: object) -> str:
+    """A value of the tree as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)  # JSON's escapes are TOML's
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    return repr(value)
+
+
+def _default(setting: msgspec.structs.FieldInfo) -> object:
+    return setting.default if setting.default is not msgspec.NODEFAULT else setting.default_factory()
+
+
+def _choices_note(setting: Setting) -> str:
+    return f"({setting.values})" if '"' in setting.values and setting.values not in setting.comment else ""
+
+
+def _values(kind: type[Any], name: str) -> str:
+    """What may stand there, read from the type: choices, range, or kind of value."""
+    schema = msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"][name]
+    return _described(schema)
+
+
+def _described(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return ", ".join(json.dumps(choice) for choice in schema["enum"])
+    if schema["type"] == "array":
+        items = schema.get("items") or schema["prefixItems"][0]
+        return f"list of {_described(items)}" if items else f"list of {len(schema['prefixItems'])} numbers"
+    words = {
+        "string": "string",
+        "boolean": "true or false",
+        "integer": "integer",
+        "number": "number",
+        "object": "table",
+    }
+    bounds = (
+        ("minimum", "from"),
+        ("exclusiveMinimum", "above"),
+        ("maximum", "to"),
+        ("exclusiveMaximum", "below"),
+    )
+    return " ".join([words[schema["type"]]] + [f"{word} {schema[key]:g}" for key, word in bounds if key in schema])
+
+
+def _comments(source: str) -> dict[tuple[str, str], str]:
+    """The trailing comment of every field, by class and field name."""
+    by_line = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    return {
+        (node.name, statement.target.id): by_line.get(statement.end_lineno or 0, "")
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ClassDef)
+        for statement in node.body
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+    }
+
+
+if __name__ == "__main__":
+    print(manual(), end="")
