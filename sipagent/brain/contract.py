@@ -66,7 +66,7 @@ class Decline:
 
 
 class AgentBrain(Protocol):
-    """What a conversation needs of a brain. Coroutines may block only their own call, never for longer than they must."""
+    """What a conversation needs of a brain. Coroutines may block their own call only, and no longer than they must."""
 
     def system_prompt(self) -> str:
         """The prompt of the present node; "" for a brain that answers by itself."""
