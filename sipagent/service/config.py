@@ -90,7 +90,7 @@ class Conversation(_Table, frozen=True):
     """[conversation]: the workers and what they say when things go wrong."""
 
     workers: Count = 1  # processes that run pipelines and brains; about one for each core
-    python_path: tuple[str, ...] = (".",)  # folders that are searched for the modules of brains
+    brain_paths: tuple[str, ...] = (".",)  # folders that are searched for the modules of brains
     apology: str = ""  # WAV file played when a worker died, "" = the packaged one
     stuck_seconds: Annotated[float, msgspec.Meta(gt=0)] = 15.0  # a worker that does not answer for so long is replaced
     model_path: str = ""  # folder that stands in for the packages of the extra [offline]

@@ -165,9 +165,9 @@ def _conversation(config: Config) -> Problems:
         yield ConfigError("conversation.apology", f"{talk.apology} is not a file", "name a WAV file")
     if talk.model_path and not Path(talk.model_path).is_dir():
         yield ConfigError("conversation.model_path", f"{talk.model_path} is not a folder", "name the models' folder")
-    for index, folder in enumerate(talk.python_path):
+    for index, folder in enumerate(talk.brain_paths):
         if not Path(folder).is_dir():
-            yield ConfigError(f"conversation.python_path[{index}]", f"{folder} is not a folder", "name a folder")
+            yield ConfigError(f"conversation.brain_paths[{index}]", f"{folder} is not a folder", "name a folder")
 
 
 def _routes(config: Config) -> Problems:

@@ -28,7 +28,7 @@ PATHS: Final = (
     ("sip", "tls_ca"),
     ("conversation", "apology"),
     ("conversation", "model_path"),
-    ("conversation", "python_path"),
+    ("conversation", "brain_paths"),
     ("records", "directory"),
 )
 

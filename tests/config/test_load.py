@@ -102,7 +102,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         ("[media]\nplanes = 0", "media.planes"),
         ('[conversation]\napology = "missing.wav"', "conversation.apology"),
         ('[conversation]\nmodel_path = "missing"', "conversation.model_path"),
-        ('[conversation]\npython_path = ["missing"]', "conversation.python_path[0]"),
+        ('[conversation]\nbrain_paths = ["missing"]', "conversation.brain_paths[0]"),
         ('[[route]]\nbrain = "receptionist.Receptionist"', "route[0].brain"),
         ('[[route]]\nbrain = "a:B"\nto = "+49 30"', "route[0].to"),
         ('[[route]]\nbrain = "a:B"\ntrunk = "nowhere"', "route[0].trunk"),
@@ -269,7 +269,7 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
 
 def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
     (tmp_path / "brains").mkdir()
-    config = load(written(tmp_path, '[conversation]\npython_path = ["brains"]'), {})
-    assert config.conversation.python_path == (str(tmp_path / "brains"),)
+    config = load(written(tmp_path, '[conversation]\nbrain_paths = ["brains"]'), {})
+    assert config.conversation.brain_paths == (str(tmp_path / "brains"),)
     assert config.records.directory == str(tmp_path / "calls")
     assert config.conversation.apology == ""

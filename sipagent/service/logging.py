@@ -1,0 +1,68 @@
+"""Logging for every process of the service: structlog, to standard error, for people or as JSON lines.
+
+An event is a constant name and fields: `log.info("call answered", codec="PCMA")`. Bind the call once, where its task
+begins: `structlog.contextvars.bind_contextvars(call_id=…)`. The standard library's logging goes the same way.
+"""
+
+import logging
+import sys
+from collections.abc import Iterable, MutableMapping
+from typing import Any, Final, TextIO
+
+import structlog
+from structlog.typing import Processor
+
+from sipagent.service.config import Log
+from sipagent.service.redaction import Redaction
+
+QUIET: Final = ("uvicorn", "httpx", "httpcore", "httpx2", "httpcore2", "asyncio", "sqlalchemy")
+
+
+def configure(log: Log, secrets: Iterable[str] = (), stream: TextIO | None = None, plane: str = "") -> None:
+    """Set logging up for this process; `plane` names it in every line, `secrets` are masked wherever they turn up."""
+    stream = stream or sys.stderr
+    console = log.format == "console" or (log.format == "auto" and stream.isatty())
+    level = logging.getLevelNamesMapping()[log.level.upper()]
+    before: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if console else "iso", utc=not console),
+        *([_Plane(plane)] if plane else []),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,  # before the redaction: a traceback can hold a secret as well
+        Redaction(log.redact, secrets),
+    ]
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        if console
+        else structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
+    )
+    structlog.configure(
+        processors=[*before, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=before,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+class _Plane:
+    """A processor that names the process in every line."""
+
+    def __init__(self, plane: str) -> None:
+        self._plane = plane
+
+    def __call__(self, logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.setdefault("plane", self._plane)
+        return event
