@@ -1,0 +1,1 @@
+"""Session descriptions: data (`description`), addresses, codecs, keys, and offer/answer as pure functions."""
