@@ -190,6 +190,8 @@ class AgentAudio(Frame):
     text: str = ""
     words: tuple[Word, ...] = ()
     interruptible: bool = True
+    continues: bool = False  # more audio of the same text as the frame before; `text` is empty
+    more: bool = False  # the text goes on in the next frame
 
 
 @dataclass(frozen=True, slots=True)
