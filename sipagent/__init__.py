@@ -1,0 +1,1 @@
+"""A telephony user agent for voice agents."""

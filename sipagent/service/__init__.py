@@ -1,0 +1,1 @@
+"""The service: its configuration, its processes, and what holds them together."""

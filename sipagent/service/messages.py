@@ -1,8 +1,8 @@
 """What the signalling plane and a conversation worker say to each other (msgpack over AF_UNIX SEQPACKET).
 
-    inbound:   Offer → Accept | Reject;  Accept → (answered by SIP) → Connected;  … → Ended
-    outbound:  Offer → Accept (the brain is ready) → Connected when the far end answers
-    after a worker died: Offer(resumed=True) → Accept → Connected at once
+inbound:   Offer → Accept | Reject;  Accept → (answered by SIP) → Connected;  … → Ended
+outbound:  Offer → Accept (the brain is ready) → Connected when the far end answers
+after a worker died: Offer(resumed=True) → Accept → Connected at once
 """
 
 from typing import Any
@@ -78,7 +78,7 @@ class TextMessage(msgspec.Struct, frozen=True, tag=True):
 
 
 class TransferResult(msgspec.Struct, frozen=True, tag=True):
-    """How a transfer ended: `outcome` is transferred or one of `sipagent.call.Outcome`; the call is yours again unless transferred."""
+    """How a transfer ended: `outcome` is transferred, or an outcome of `sipagent.sip.outcome` and the call is yours again."""
 
     call_id: str
     outcome: str

@@ -1,0 +1,1 @@
+"""Call control: every call of the service, from its INVITE to its record."""

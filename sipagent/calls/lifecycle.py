@@ -1,0 +1,297 @@
+"""The life of a call, as far as both directions share it: admitted, offered to a worker, connected, ended.
+
+Everything else in this folder reacts to one kind of event and moves calls by these steps.
+"""
+
+import asyncio
+import fnmatch
+import itertools
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from sipagent.calls.call import Call, CallInput, CallRegistry, CallState, Ending, Placement
+from sipagent.calls.negotiation import MediaSession
+from sipagent.calls.rows import Row, RowPool
+from sipagent.errors import ParseError, RemoteError
+from sipagent.rtp import control as media
+from sipagent.service import messages
+from sipagent.service.config import Config, Route, Trunk
+from sipagent.service.media_planes import MediaPlane
+from sipagent.service.recordings import RecordingPaths
+from sipagent.service.workers import Worker, WorkerPool
+from sipagent.sip import engine as sip
+from sipagent.sip.outcome import Outcome
+
+log = structlog.get_logger(__name__)
+
+OFFER_S: Final = 10.0  # a worker that is still loading its models answers within this
+MEDIA_WAIT_S: Final = 0.2  # after the ACK: the greeting starts with the first RTP packet, or then
+FINISH_S: Final = 3.0  # for the last words of media plane and worker about an ended call
+HANGUP_S: Final = 34.0  # 64 × T1 and a little: the far end never answered our BYE
+
+
+class Live:
+    """What call control holds of a call only while it lasts."""
+
+    def __init__(self, row: Row, session: MediaSession, body: bytes) -> None:
+        self.row: Row | None = row
+        self.session = session
+        self.body = body  # our description for the first exchange
+        self.heard = False
+        self.released = False
+        self.finishing = False
+        self.finished = False
+        self.apologising = False  # the caller hears that we lost the thread
+        self.connect_after_prompt = False
+        self.hang_up_after_prompt = False
+        self.timers: dict[str, asyncio.TimerHandle] = {}
+
+
+class Lifecycle:
+    """All calls of the service and the steps of their lives."""
+
+    def __init__(
+        self,
+        config: Config,
+        engine: sip.SipEngine,
+        planes: list[MediaPlane],
+        workers: WorkerPool,
+        recordings: RecordingPaths,
+        on_begun: Callable[[Call], None],
+        on_ended: Callable[[Call], None],
+    ) -> None:
+        self.config = config
+        self.engine = engine
+        self.planes = planes
+        self.workers = workers
+        self.recordings = recordings
+        self.calls = CallRegistry()
+        self.live: dict[str, Live] = {}
+        self.rows = RowPool()
+        self.draining = False
+        self.refused: dict[str, int] = {}
+        self.outcomes: dict[str, int] = {}
+        self.loop = asyncio.get_running_loop()
+        self._on_begun = on_begun
+        self._on_ended = on_ended
+        self._generations = itertools.count(1)
+
+    def count(self) -> int:
+        """Calls that are not ending yet."""
+        return len(self.calls.active(lambda call: call.alive))
+
+    def full(self) -> bool:
+        """True when `max_calls` is reached."""
+        return self.count() >= self.config.limits.max_calls
+
+    def quality(self, call: Call) -> dict[str, float]:
+        """The media plane's figures of a call: live, or its last ones."""
+        if call.media.gauges or call.place is None or call.id not in self.live:
+            return call.media.gauges
+        return self.planes[call.place.plane].gauges(call.place.row)
+
+    def route_for(self, number: str, trunk: str) -> Route | None:
+        """The first route whose patterns match."""
+        for route in self.config.route:
+            if fnmatch.fnmatchcase(number, route.to) and fnmatch.fnmatchcase(trunk, route.trunk):
+                return route
+        return None
+
+    def hang_up(self, call: Call, reason: str, outcome: Outcome | None = None, headers: sip.HeaderList = ()) -> None:
+        """End a call now, whatever its state."""
+        if not call.alive:
+            return
+        if call.ending is None and (outcome is not None or call.answered):
+            call.ending = Ending(outcome or Outcome.ANSWERED, "local", 0, reason)
+        call.move(CallInput.HANG_UP)
+        self._release_media(call)
+        if call.handle:
+            self.engine.hangup(call.handle, headers)
+            self.timer(call, "finish", HANGUP_S, lambda: self.conclude(call))
+        else:
+            call.ending = call.ending or Ending(Outcome.CANCELLED, "local", 0, reason)
+            self.finish(call)
+
+    def admit(self, call: Call, row: Row, session: MediaSession | None = None, body: bytes = b"") -> None:
+        call.place = Placement(row.plane, row.number, next(self._generations) & 0xFFFFFFFF)
+        session = session or self.session(call.trunk, row, "")
+        self.live[call.id] = Live(row, session, body or session.offer())
+        self.calls.add(call)
+        log.info("call", call_id=call.id, direction=call.party.direction, from_number=call.party.from_number,
+                 to_number=call.party.to_number, trunk=call.party.trunk, brain=call.route.brain)  # fmt: skip
+        self._on_begun(call)
+        self.tell_row(call, lambda number, generation: media.OpenRow(number, generation, -1, reflex=call.route.reflex))
+        self.timer(call, "offer", OFFER_S, lambda: self._offer_late(call))
+        self.offer(call, avoid=-1, resumed=False)
+
+    def offer(self, call: Call, avoid: int, resumed: bool) -> None:
+        assert call.place is not None
+        worker = self.workers.pick(avoid)
+        if worker is None:
+            call.place.worker = -1  # whoever comes up next takes it
+            return
+        call.place.worker = worker.index
+        worker.calls.add(call.id)
+        if not resumed:
+            index = worker.index
+            self.tell_row(call, lambda row, generation: media.AssignWorker(row, generation, index))
+        route = call.route
+        talk = messages.Talk(route.brain, route.brain_options, route.pipeline, route.options)
+        worker.send(
+            messages.Offer(
+                call.id,
+                call.place.plane,
+                call.place.row,
+                call.place.generation,
+                call.party,
+                talk,
+                call.variables,
+                resumed,
+                tuple(call.lines[-200:]),
+            )
+        )
+
+    def _offer_late(self, call: Call) -> None:
+        """The worker is busy or gone: try another one once, then give up."""
+        assert call.place is not None
+        late = call.place.worker
+        self._leave_worker(call)
+        self.timer(call, "offer", OFFER_S, lambda: self.nobody(call))
+        self.offer(call, avoid=late, resumed=False)
+
+    def nobody(self, call: Call) -> None:
+        call.ending = Ending(Outcome.CONGESTED, "local", 503, "no worker")
+        if call.handle:
+            self.engine.reject(call.handle, 503, "No Worker", (("Retry-After", "5"),))
+        self.finish(call)
+
+    def await_media(self, call: Call) -> None:
+        if self.live[call.id].heard:
+            self.connect(call)
+        else:
+            self.timer(call, "media", MEDIA_WAIT_S, lambda: self.connect(call))
+
+    def connect(self, call: Call) -> None:
+        self.cancel_timer(call, "media")
+        if call.state is not CallState.ANSWERED:
+            return
+        call.move(CallInput.CONNECT)
+        limit = self.config.limits.max_call_seconds
+        self.timer(call, "length", limit, lambda: self.hang_up(call, "the longest call allowed"))
+        if call.route.record:
+            path = self.recordings.path(call.id, call.route.record)
+            self.tell_row(call, lambda row, generation: media.Record(row, generation, path))
+        if call.place is not None and call.place.worker >= 0:
+            self.tell_worker(call, messages.Connected(call.id, self.live[call.id].session.sample_rate_hz))
+
+    def accept_answer(self, call: Call, body: bytes) -> bool:
+        try:
+            self.live[call.id].session.accept(body)
+        except (ParseError, RemoteError) as problem:
+            log.warning("unusable answer", call_id=call.id, problem=str(problem))
+            self.hang_up(call, f"unusable answer: {problem}", outcome=Outcome.FAILED)
+            return False
+        self.apply(call)
+        return True
+
+    def apply(self, call: Call) -> None:
+        """Tell the media plane what was negotiated, and the worker when we were put on hold or taken back."""
+        session = self.live[call.id].session
+        self.tell_row(call, session.stream)
+        if session.held != call.held:
+            call.held = session.held
+            call.note("hold", held=call.held)
+            self.tell_worker(call, messages.HoldChanged(call.id, call.held))
+
+    def _release_media(self, call: Call) -> None:
+        live = self.live[call.id]
+        if not live.released:
+            live.released = True
+            self.tell_row(call, media.CloseRow)
+
+    def finish(self, call: Call) -> None:
+        """The dialog is over: let media plane and worker say their last words, then conclude."""
+        live = self.live.get(call.id)
+        if live is None or live.finishing:
+            return
+        live.finishing = True
+        for name in list(live.timers):
+            self.cancel_timer(call, name)
+        if call.alive:
+            call.move(CallInput.HANG_UP)
+        self._release_media(call)
+        if call.place is not None and call.place.worker >= 0:
+            self.tell_worker(call, messages.Ended(call.id, call.ending.reason if call.ending else ""))
+        else:
+            live.finished = True
+        self.timer(call, "finish", FINISH_S, lambda: self.conclude(call))
+        self.maybe_conclude(call)
+
+    def maybe_conclude(self, call: Call) -> None:
+        live = self.live.get(call.id)
+        if live is not None and live.finishing and live.finished and live.row is None:
+            self.conclude(call)
+
+    def conclude(self, call: Call) -> None:
+        live = self.live.pop(call.id, None)
+        if live is None:
+            return
+        for timer in live.timers.values():
+            timer.cancel()
+        if live.row is not None:
+            self.rows.give_back(live.row, self.loop.time())
+        self._leave_worker(call)
+        call.ending = call.ending or Ending(Outcome.FAILED, "timeout", 0, "the far end did not answer our BYE")
+        call.move(CallInput.END)
+        self.calls.retire(call)
+        name = call.ending.outcome.value
+        self.outcomes[name] = self.outcomes.get(name, 0) + 1
+        log.info("call ended", call_id=call.id, outcome=name, by=call.ending.by, status=call.ending.status,
+                 reason=call.ending.reason)  # fmt: skip
+        self._on_ended(call)
+
+    def session(self, trunk: Trunk | None, row: Row, handle: str) -> MediaSession:
+        address = self.config.sip.public_address or self.config.media.address
+        if address in ("0.0.0.0", "::"):
+            address = self.engine.local_address(handle, trunk.name if trunk else "")
+        return MediaSession(trunk, address, row.port)
+
+    def _worker_of(self, call: Call) -> Worker | None:
+        if call.place is None or call.place.worker < 0:
+            return None
+        return self.workers.workers[call.place.worker]
+
+    def _leave_worker(self, call: Call) -> None:
+        for worker in self.workers.workers:
+            worker.calls.discard(call.id)
+
+    def tell_worker(self, call: Call, message: messages.ToWorker) -> None:
+        if worker := self._worker_of(call):
+            worker.send(message)
+
+    def tell_row(self, call: Call, make: Callable[[int, int], media.Command]) -> None:
+        live = self.live.get(call.id)
+        if call.place is not None and live is not None and live.row is not None:
+            self.planes[call.place.plane].send(make(call.place.row, call.place.generation))
+
+    def timer(self, call: Call, name: str, seconds: float, action: Callable[[], None]) -> None:
+        self.cancel_timer(call, name)
+        self.live[call.id].timers[name] = self.loop.call_later(seconds, action)
+
+    def cancel_timer(self, call: Call, name: str) -> None:
+        live = self.live.get(call.id)
+        if live is not None and (timer := live.timers.pop(name, None)):
+            timer.cancel()
+
+    def find(self, handle: str) -> tuple[Call, Live] | None:
+        """The call of a SIP handle with what is held of it, unless it is over."""
+        call = self.calls.by_handle(handle)
+        return (call, self.live[call.id]) if call is not None and call.id in self.live else None
+
+
+def new_call_id() -> str:
+    """A call id that nobody can guess."""
+    return uuid.uuid4().hex[:16]

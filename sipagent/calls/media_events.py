@@ -1,0 +1,73 @@
+"""What the media planes report about calls."""
+
+from sipagent.calls.call import Call, CallState
+from sipagent.calls.lifecycle import Lifecycle
+from sipagent.rtp import control as media
+from sipagent.service import messages
+from sipagent.sip.outcome import Outcome
+
+
+class MediaEvents:
+    """One handler for each event of a media plane."""
+
+    def __init__(self, life: Lifecycle) -> None:
+        self._life = life
+
+    def first_packet(self, call: Call, event: media.FirstPacket) -> None:
+        """The far end is heard: the greeting need not wait any longer."""
+        self._life.live[call.id].heard = True
+        if "media" in self._life.live[call.id].timers:
+            self._life.connect(call)
+
+    def latched(self, call: Call, event: media.Latched) -> None:
+        """Media goes to another address than the SDP named."""
+        call.note("latched", address=event.address, port=event.port)
+
+    def digit(self, call: Call, event: media.Digit) -> None:
+        """A key was pressed."""
+        call.note("dtmf", digit=event.digit, by=event.by, duration_ms=event.duration_ms)
+        self._life.tell_worker(call, messages.DigitPressed(call.id, event.digit, event.duration_ms))
+
+    def play_ended(self, call: Call, event: media.PlayEnded) -> None:
+        """A prompt has left: after the apology the new worker may speak."""
+        live = self._life.live[call.id]
+        live.apologising = False
+        if live.hang_up_after_prompt:
+            self._life.hang_up(call, "no worker could take the call over", outcome=Outcome.FAILED)
+        elif live.connect_after_prompt:
+            live.connect_after_prompt = False
+            self._life.tell_worker(call, messages.Connected(call.id, live.session.sample_rate_hz))
+
+    def recording_ended(self, call: Call, event: media.RecordingEnded) -> None:
+        """The file is closed."""
+        call.media.recording, call.media.recording_problem = event.path, event.problem
+        call.note("recording", path=event.path, duration_ms=event.duration_ms, problem=event.problem)
+
+    def no_media(self, call: Call, event: media.NoMedia) -> None:
+        """Silence on the wire."""
+        limit = self._life.config.media.rtp_timeout_seconds
+        if call.held or call.state is not CallState.CONNECTED:
+            return
+        call.note("no_media", silent_ms=event.silent_ms, dropped_source=event.dropped_source)
+        if limit and event.silent_ms >= limit * 1000:
+            self._life.hang_up(call, "no RTP from the far end")
+
+    def row_closed(self, call: Call, event: media.RowClosed) -> None:
+        """The row is free again."""
+        live = self._life.live[call.id]
+        call.media.counters, call.media.gauges = event.counters, event.gauges
+        if live.row is not None:
+            self._life.rows.give_back(live.row, self._life.loop.time())
+            live.row = None
+        self._life.maybe_conclude(call)
+
+    def plane_lost(self, plane: int) -> None:
+        """A media plane died: its calls have no voice any more and end."""
+        self._life.rows.remove_plane(plane)
+        for call in self._life.calls.active(lambda call: call.place is not None and call.place.plane == plane):
+            self._life.live[call.id].row = None
+            self._life.hang_up(call, "media plane died", outcome=Outcome.FAILED)
+
+    def plane_ready(self, plane: int, event: media.MediaReady) -> None:
+        """A media plane has bound its ports."""
+        self._life.rows.add_plane(plane, event.ports)

@@ -1,0 +1,73 @@
+"""A call that we place: from the request to the answer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from sipagent.calls.call import Call, CallInput, Ending
+from sipagent.calls.lifecycle import Lifecycle, new_call_id
+from sipagent.errors import ParseError, RemoteError
+from sipagent.service import messages
+from sipagent.service.config import Route, Trunk
+from sipagent.sip import engine as sip
+from sipagent.sip.outcome import Outcome
+
+log = structlog.get_logger(__name__)
+
+
+class Outbound:
+    """Places calls; the brain is readied before the far end is dialled."""
+
+    def __init__(self, life: Lifecycle) -> None:
+        self._life = life
+
+    def place(self, to: str, from_number: str, trunk: Trunk, route: Route, variables: Mapping[str, Any]) -> Call | None:
+        """Begin an outbound call: the brain is readied first, then the far end is dialled. None when no row is free."""
+        party = messages.Party("outbound", from_number or trunk.caller_id or trunk.username, "", to, trunk.name)
+        call = Call(new_call_id(), party, trunk, route, dict(variables))
+        row = self._life.rows.take(self._life.loop.time())
+        if row is None:
+            return None
+        self._life.admit(call, row)
+        return call
+
+    def dial(self, call: Call) -> None:
+        """Send the INVITE: the brain is ready."""
+        live = self._life.live[call.id]
+        trunk = call.trunk.name if call.trunk else ""
+        call.handle = self._life.engine.place(
+            sip.PlaceCall(call.party.to_number, trunk, live.body, from_user=call.party.from_number)
+        )
+        self._life.calls.bind(call)
+        call.move(CallInput.DIAL)
+        self._life.timer(call, "ring", self._life.config.limits.ring_seconds, lambda: self._no_answer(call))
+
+    def progress(self, event: sip.Progress) -> None:
+        """180, 183: it rings, perhaps with early media."""
+        call = self._life.calls.by_handle(event.handle)
+        if call is None or not call.alive or event.status == 100:
+            return
+        call.move(CallInput.RING)
+        call.note("progress", status=event.status, reason=event.reason)
+        if event.body and self._life.live[call.id].session.offering:
+            try:
+                self._life.live[call.id].session.preview(event.body)
+            except (ParseError, RemoteError) as problem:
+                log.warning("early media ignored", call_id=call.id, problem=str(problem))
+            else:
+                self._life.apply(call)
+
+    def answered(self, event: sip.Answered) -> None:
+        """200: the far end took the call."""
+        call = self._life.calls.by_handle(event.handle)
+        if call is None or not call.alive:
+            return
+        self._life.cancel_timer(call, "ring")
+        call.move(CallInput.ANSWER)
+        if self._life.accept_answer(call, event.body or b""):
+            self._life.await_media(call)
+
+    def _no_answer(self, call: Call) -> None:
+        call.ending = Ending(Outcome.NO_ANSWER, "local", 0, "no answer in time")
+        self._life.hang_up(call, "no answer in time")

@@ -1,0 +1,47 @@
+"""Rows of the media planes: handed out in turn, put in quarantine after a call."""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+QUARANTINE_S: Final = 5.0  # late packets of an ended call must not reach the next one
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a plane and the RTP port that belongs to it."""
+
+    plane: int
+    number: int
+    port: int
+
+
+class RowPool:
+    """Rows that are free, oldest first, so that a port rests as long as it can."""
+
+    def __init__(self) -> None:
+        self._free: dict[int, deque[tuple[float, Row]]] = {}
+
+    def add_plane(self, plane: int, ports: tuple[int, ...]) -> None:
+        """Rows of a plane that came up; a port of 0 could not be bound and is left out."""
+        self._free[plane] = deque((0.0, Row(plane, number, port)) for number, port in enumerate(ports) if port)
+
+    def remove_plane(self, plane: int) -> None:
+        """The plane is gone, and with it its rows."""
+        self._free.pop(plane, None)
+
+    def take(self, now: float) -> Row | None:
+        """A row of the plane with the most free ones; None when all are in use or in quarantine."""
+        for _, rows in sorted(self._free.items(), key=lambda item: -len(item[1])):
+            if rows and rows[0][0] <= now:
+                return rows.popleft()[1]
+        return None
+
+    def give_back(self, row: Row, now: float) -> None:
+        """The call is over and the media plane has closed the row."""
+        if row.plane in self._free:
+            self._free[row.plane].append((now + QUARANTINE_S, row))
+
+    def free(self, now: float) -> int:
+        """Rows that `take` could hand out now."""
+        return sum(1 for rows in self._free.values() for until, _ in rows if until <= now)

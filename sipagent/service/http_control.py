@@ -1,0 +1,175 @@
+"""Call control as the HTTP endpoint sees it: views instead of calls, refusals instead of None."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
+
+from prometheus_client import Metric
+
+from sipagent.calls.call import Call, CallState
+from sipagent.calls.control import CallControl
+from sipagent.http.control import CallEvent, CallRequest, CallView, Refusal, Refused
+from sipagent.service.config import Route, Trunk
+from sipagent.service.metrics import families
+from sipagent.sip.engine import RegistrationState
+
+
+class HttpControl:
+    """Implements `sipagent.http.control.CallControl` over the real thing."""
+
+    def __init__(self, control: CallControl) -> None:
+        self._control = control
+        self._life = control.life
+        self._config = control.life.config
+
+    def place(self, request: CallRequest) -> CallView:
+        """Begin an outbound call; raises Refused."""
+        life = self._life
+        retry = self._config.limits.retry_after_seconds
+        if life.draining:
+            raise Refused(Refusal.DRAINING, "the service is going down", retry)
+        trunk = self._trunk(request.trunk)
+        route = self._route(request, trunk)
+        self._check_destination(request.to)
+        if life.full():
+            raise Refused(Refusal.NO_CAPACITY, "max_calls is reached", retry)
+        call = self._control.outbound.place(request.to, request.from_number, trunk, route, request.variables)
+        if call is None:
+            raise Refused(Refusal.NO_CAPACITY, "no RTP port is free", retry)
+        return self._view(call)
+
+    def calls(self) -> Sequence[CallView]:
+        """Calls in progress and those that ended a short while ago."""
+        return [self._view(call) for call in self._life.calls.all()]
+
+    def call(self, call_id: str) -> CallView:
+        """One call; raises Refused."""
+        return self._view(self._get(call_id))
+
+    def hangup(self, call_id: str, reason: str) -> None:
+        """End a call; raises Refused."""
+        self._life.hang_up(self._get(call_id), reason)
+
+    def press_digits(self, call_id: str, digits: str) -> None:
+        """Send DTMF; raises Refused."""
+        self._control.changes.press_digits(self._connected(call_id), digits)
+
+    def transfer(self, call_id: str, to: str, mode: str) -> None:
+        """Transfer the far end; raises Refused."""
+        call = self._connected(call_id)
+        self._check_destination(to)
+        self._control.changes.transfer(call, to, mode)
+
+    def events(self, call_id: str, after: int = 0) -> AsyncIterator[CallEvent]:
+        """Events of one call, kept ones first; raises Refused."""
+        return self._events(self._get(call_id), after)
+
+    async def _events(self, call: Call, after: int) -> AsyncIterator[CallEvent]:
+        async for event in call.watch(after):
+            data = {key: value for key, value in event.items() if key not in ("id", "type", "at")}
+            yield CallEvent(event["id"], event["type"], event["at"], data)
+
+    def health(self) -> Mapping[str, Any]:
+        """State of the planes and the registrations."""
+        life = self._life
+        return {
+            "status": "draining" if life.draining else "ok",
+            "calls": life.count(),
+            "planes": [
+                {"plane": plane.number, "ready": plane.ready.is_set(), "restarts": plane.restarts, **plane.pids}
+                for plane in life.planes
+            ],
+            "workers": [
+                {
+                    "worker": worker.index,
+                    "ready": worker.ready,
+                    "calls": len(worker.calls),
+                    "restarts": worker.restarts,
+                    "lag_ms": round(worker.lag_ms, 1),
+                    "pid": worker.plane.pid if worker.plane else 0,
+                }
+                for worker in life.workers.workers
+            ],
+            "registrations": {
+                name: {"state": one.state.value, "status": one.status, "reason": one.reason}
+                for name, one in life.engine.registrations().items()
+            },
+        }
+
+    def ready(self) -> tuple[bool, Mapping[str, Any]]:
+        """Whether new calls are welcome, and what is missing when not."""
+        life = self._life
+        missing = []
+        if life.draining:
+            missing.append("draining")
+        missing += [f"media plane {plane.number}" for plane in life.planes if not plane.ready.is_set()]
+        if not any(worker.ready for worker in life.workers.workers):
+            missing.append("no worker is ready")
+        welcome = (RegistrationState.REGISTERED, RegistrationState.DISABLED)
+        states = life.engine.registrations()
+        if states and not any(one.state in welcome for one in states.values()):
+            missing.append("no trunk is registered")
+        if life.full():
+            missing.append("max_calls is reached")
+        return not missing, {"missing": missing}
+
+    def metrics(self) -> Iterable[Metric]:
+        """Metric families of this moment."""
+        return families(self._life)
+
+    def _get(self, call_id: str) -> Call:
+        call = self._life.calls.get(call_id)
+        if call is None:
+            raise Refused(Refusal.NO_SUCH_CALL, f"no call {call_id}")
+        return call
+
+    def _connected(self, call_id: str) -> Call:
+        call = self._get(call_id)
+        if call.state is not CallState.CONNECTED:
+            raise Refused(Refusal.WRONG_STATE, f"the call is {call.state.value}, not connected")
+        return call
+
+    def _trunk(self, name: str) -> Trunk:
+        trunks = self._config.trunk
+        found = next((trunk for trunk in trunks if not name or trunk.name == name), None)
+        if found is None:
+            raise Refused(Refusal.NO_SUCH_TRUNK, f"no trunk {name!r}" if name else "no trunk is configured")
+        return found
+
+    def _route(self, request: CallRequest, trunk: Trunk) -> Route:
+        if request.brain:
+            route = next((route for route in self._config.route if route.brain == request.brain), None)
+            if route is None:
+                raise Refused(Refusal.NO_SUCH_BRAIN, f"no route has the brain {request.brain!r}")
+            return route
+        route = self._life.route_for(request.to, trunk.name)
+        if route is None:
+            raise Refused(Refusal.NO_ROUTE, f"no route matches {request.to!r}; name a brain")
+        return route
+
+    def _check_destination(self, to: str) -> None:
+        if not to.startswith(("sip:", "sips:")):
+            return
+        host = to.partition("@")[2].partition(";")[0].rpartition(":")[0] or to.partition("@")[2].partition(";")[0]
+        if host not in self._config.limits.allow_hosts and not any(
+            host in trunk.server for trunk in self._config.trunk
+        ):
+            raise Refused(Refusal.DESTINATION_NOT_ALLOWED, f"calls to {host} are not allowed ([limits] allow_hosts)")
+
+    def _view(self, call: Call) -> CallView:
+        ending = call.ending if call.state is CallState.ENDED else None
+        return CallView(
+            id=call.id,
+            direction=call.party.direction,
+            state=call.state.value,
+            from_number=call.party.from_number,
+            to_number=call.party.to_number,
+            trunk=call.party.trunk,
+            brain=call.route.brain,
+            created_at=call.started_at,
+            answered_at=call.state_times.get(CallState.ANSWERED.value),
+            ended_at=call.state_times.get(CallState.ENDED.value),
+            outcome=ending.outcome.value if ending else "",
+            status=ending.status if ending else 0,
+            reason=ending.reason if ending else "",
+            quality=self._life.quality(call),
+        )

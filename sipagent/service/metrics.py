@@ -1,0 +1,69 @@
+"""What /metrics shows: calls, planes, registrations, and the media quality of the calls in progress."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from sipagent.calls.lifecycle import Lifecycle
+from sipagent.rtp.table import COUNTERS, GAUGES, PLANE_COUNTERS
+
+
+def families(life: Lifecycle) -> Iterator[Metric]:
+    """Metric families of this moment."""
+    yield GaugeMetricFamily("sipagent_calls", "calls that are not over", value=life.count())
+    yield GaugeMetricFamily("sipagent_draining", "1 while no new call is taken", value=float(life.draining))
+    ended = CounterMetricFamily("sipagent_calls_ended", "calls by outcome", labels=["outcome"])
+    for outcome, count in life.outcomes.items():
+        ended.add_metric([outcome], count)
+    yield ended
+    refused = CounterMetricFamily("sipagent_calls_refused", "calls refused before a brain was asked", labels=["why"])
+    for why, count in life.refused.items():
+        refused.add_metric([why], count)
+    yield refused
+    registered = GaugeMetricFamily(
+        "sipagent_registration", "1 in the state that the trunk is in", labels=["trunk", "state"]
+    )
+    for name, registration in life.engine.registrations().items():
+        registered.add_metric([name, registration.state.value], 1)
+    yield registered
+    sip = CounterMetricFamily("sipagent_sip", "events of the SIP engine", labels=["event"])
+    for name, count in life.engine.stats().items():
+        sip.add_metric([name], count)
+    yield sip
+    yield from _workers(life)
+    yield from _media(life)
+
+
+def _workers(life: Lifecycle) -> Iterator[Metric]:
+    lag = GaugeMetricFamily(
+        "sipagent_worker_lag_ms", "longest stall of a worker's loop since the last ping", labels=["worker"]
+    )
+    restarts = CounterMetricFamily("sipagent_worker_restarts", "workers replaced", labels=["worker"])
+    for worker in life.workers.workers:
+        lag.add_metric([str(worker.index)], worker.lag_ms)
+        restarts.add_metric([str(worker.index)], worker.restarts)
+    yield lag
+    yield restarts
+
+
+def _media(life: Lifecycle) -> Iterator[Metric]:
+    plane_metrics = GaugeMetricFamily("sipagent_media_plane", "the media planes themselves", labels=["plane", "what"])
+    totals = CounterMetricFamily("sipagent_media", "sums over the rows of a plane", labels=["plane", "what"])
+    quality = GaugeMetricFamily("sipagent_media_quality", "mean over the calls in progress", labels=["plane", "what"])
+    for plane in life.planes:
+        number, table = str(plane.number), plane.table
+        for index, name in enumerate(PLANE_COUNTERS):
+            plane_metrics.add_metric([number, name], int(table.plane[index]))
+        active = np.flatnonzero(table.active)
+        sums = table.counters[active].sum(axis=0) + plane.retired_counters
+        for index, name in enumerate(COUNTERS):
+            totals.add_metric([number, name], int(sums[index]))
+        if len(active):
+            means = table.gauges[active].mean(axis=0)
+            for index, name in enumerate(GAUGES):
+                quality.add_metric([number, name], float(means[index]))
+    yield plane_metrics
+    yield totals
+    yield quality

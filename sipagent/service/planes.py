@@ -1,0 +1,86 @@
+"""Starting the other processes, and noticing when one ends.
+
+They are forked by multiprocessing's fork server, which has the heavy modules loaded: a worker that died is back in a
+fraction of a second. The kernel ends them when the fork server goes, and that goes when we go, so that a killed parent
+leaves no process and no port behind.
+"""
+
+import asyncio
+import ctypes
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Callable
+from multiprocessing.reduction import DupFd
+from typing import Any, Final
+
+PR_SET_PDEATHSIG: Final = 1
+PR_SET_NAME: Final = 15
+PRELOAD: Final = ["sipagent.cli", "sipagent.rtp.process", "sipagent.rtp.vad.process", "sipagent.service.worker"]
+
+_context = multiprocessing.get_context("forkserver")
+
+
+def prepare() -> None:
+    """Start the fork server; one thread per linear algebra call, the planes share the cores among themselves."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    _context.set_forkserver_preload(PRELOAD)
+
+
+class Transferable:
+    """A file descriptor as an argument of `Plane`; the entry receives the number of its own copy."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __reduce__(self) -> tuple[Callable[[Any], int], tuple[Any]]:
+        return _detach, (DupFd(self.fd),)
+
+
+def _detach(duplicate: Any) -> int:
+    number: int = duplicate.detach()
+    return number
+
+
+class Plane:
+    """A child process; `on_exit` is called with its exit code as soon as it is gone."""
+
+    def __init__(
+        self, name: str, entry: Callable[..., None], arguments: tuple[Any, ...], on_exit: Callable[[int], None]
+    ) -> None:
+        self.name = name
+        self._process = _context.Process(target=_run, args=(name, entry, arguments), name=name, daemon=True)
+        self._process.start()
+        for argument in arguments:
+            if isinstance(argument, socket.socket):
+                argument.close()
+        self._on_exit = on_exit
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._process.sentinel, self._ended)
+        self.gone = asyncio.Event()
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid or 0
+
+    def kill(self) -> None:
+        """SIGKILL; `on_exit` follows."""
+        if not self.gone.is_set():
+            self._process.kill()
+
+    def _ended(self) -> None:
+        self._loop.remove_reader(self._process.sentinel)
+        self._process.join()
+        self.gone.set()
+        self._on_exit(self._process.exitcode or 0)
+
+
+def _run(name: str, entry: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is the parent's to handle
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.prctl(PR_SET_NAME, name.encode()[:15])
+    entry(*arguments)

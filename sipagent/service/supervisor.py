@@ -1,0 +1,167 @@
+"""The service: builds the planes, joins them, and takes them down again."""
+
+import asyncio
+import os
+import signal
+
+import structlog
+
+from sipagent.calls.call import Call
+from sipagent.calls.control import CallControl
+from sipagent.calls.lifecycle import Lifecycle
+from sipagent.errors import ConfigError
+from sipagent.http.server import HttpServer
+from sipagent.records.store import RecordStore
+from sipagent.rtp.vad.options import EarsOptions
+from sipagent.service import notify, planes
+from sipagent.service.config import Config
+from sipagent.service.config_parts import engine_settings, media_options
+from sipagent.service.http_control import HttpControl
+from sipagent.service.media_planes import MediaHandlers, MediaPlane
+from sipagent.service.messages import Talk
+from sipagent.service.recordings import RecordingPaths
+from sipagent.service.worker_settings import WorkerSettings
+from sipagent.service.workers import WorkerHandlers, WorkerPool
+from sipagent.sip.engine import SipEngine
+from sipagent.sip.native import NativeEngine
+
+log = structlog.get_logger(__name__)
+
+
+def make_engine(config: Config) -> SipEngine:
+    """The SIP engine that the configuration names."""
+    if config.sip.engine != "native":
+        raise ConfigError("sip.engine", f"unknown engine {config.sip.engine!r}", 'write "native"')
+    return NativeEngine(engine_settings(config))
+
+
+class Service:
+    """Everything that runs; `start`, then `drain` and `stop`."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.stopping = asyncio.Event()
+        self.recordings = RecordingPaths(config)
+        self.records = RecordStore(config.records)
+        self.engine = make_engine(config)
+        talks = tuple(Talk(r.brain, r.brain_options, r.pipeline, r.options) for r in config.route)
+        self.workers = WorkerPool(
+            config.conversation.workers,
+            WorkerSettings(
+                talks,
+                config.conversation.model_path,
+                config.conversation.brain_paths,
+                config.log.level,
+                config.log.format,
+            ),
+            config.conversation.stuck_seconds,
+            WorkerHandlers(
+                lambda index, message: self.control.on_worker(index, message),
+                lambda index: self.control.on_worker_ready(index),
+                lambda index: self.control.on_worker_lost(index),
+            ),
+        )
+        handlers = MediaHandlers(
+            lambda plane, event: self.control.on_media_ready(plane, event),
+            lambda plane, event: self.control.on_media(plane, event),
+            lambda plane: self.control.on_media_lost(plane),
+        )
+        self.planes = [
+            MediaPlane(number, options, EarsOptions(), self.workers.wake_fds, handlers)
+            for number, options in enumerate(media_options(config))
+        ]
+        self.life = Lifecycle(config, self.engine, self.planes, self.workers, self.recordings, self._begun, self._ended)
+        self.control = CallControl(self.life)
+        self.http = HttpServer(config.http, HttpControl(self.control)) if config.http.listen else None
+
+    async def start(self) -> None:
+        """Bind everything and begin to register; raises ConfigError."""
+        await self.records.open()
+        for plane in self.planes:
+            await plane.ready.wait()
+        self.workers.start(tuple((plane.table_fd, plane.table.rows) for plane in self.planes))
+        await self.engine.start(self.control.on_engine)
+        if self.http is not None:
+            await self.http.start()
+        log.info("listening", sip=self.engine.listening(), http=self.config.http.listen or "off")
+
+    async def drain(self) -> None:
+        """Un-register, refuse new calls, let calls finish up to the limit, then end the rest."""
+        self.life.draining = True
+        limit = self.config.limits.drain_seconds
+        log.info("draining", calls=self.life.count(), limit_s=limit)
+        await self.engine.unregister()
+        try:
+            async with asyncio.timeout(limit):
+                while self.life.calls.active():
+                    notify.extend_timeout(10)
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            await self.end_calls("the service is going down")
+
+    async def end_calls(self, reason: str) -> None:
+        """BYE to every call, and a little time for the answers."""
+        for call in self.life.calls.active():
+            self.life.hang_up(call, reason, headers=(("Reason", f'SIP;cause=503;text="{reason}"'),))
+        try:
+            async with asyncio.timeout(2.0):
+                while self.life.calls.active():
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            log.warning("calls left without an answer to BYE", calls=len(self.life.calls.active()))
+
+    async def stop(self) -> None:
+        """Take everything down."""
+        if self.http is not None:
+            await self.http.stop()
+        await self.engine.stop()
+        await self.workers.stop()
+        for plane in self.planes:
+            await plane.stop()
+        await self.records.close()
+
+    def _begun(self, call: Call) -> None:
+        self.records.begin(call.summary())
+
+    def _ended(self, call: Call) -> None:
+        self.records.finish(call.summary())
+
+
+async def serve(config: Config) -> None:
+    """Run until SIGTERM or SIGINT: the first drains, a second one ends the calls at once."""
+    planes.prepare()
+    service = Service(config)
+    loop = asyncio.get_running_loop()
+    second = asyncio.Event()
+
+    def asked_to_stop() -> None:
+        (second if service.stopping.is_set() else service.stopping).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_stop)
+    try:
+        await service.start()
+        notify.ready()
+        async with asyncio.TaskGroup() as tasks:
+            beats = [tasks.create_task(service.workers.watch()), tasks.create_task(_watchdog(service))]
+            await service.stopping.wait()
+            notify.stopping()
+            draining = tasks.create_task(service.drain())
+            impatient = tasks.create_task(second.wait())
+            await asyncio.wait((draining, impatient), return_when=asyncio.FIRST_COMPLETED)
+            draining.cancel()
+            impatient.cancel()
+            await service.end_calls("the service is going down")
+            for task in beats:
+                task.cancel()
+    finally:
+        await service.stop()
+
+
+async def _watchdog(service: Service) -> None:
+    """Feed systemd's watchdog while this loop turns and every media plane ticks."""
+    every = notify.watchdog_seconds(os.environ) / 2
+    while every:
+        if all(plane.ticking() for plane in service.planes):
+            notify.watchdog()
+        await asyncio.sleep(every)
