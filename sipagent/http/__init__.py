@@ -1,0 +1,1 @@
+"""The local HTTP endpoint: place and steer calls, follow their events, health and metrics."""

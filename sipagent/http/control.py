@@ -29,7 +29,7 @@ class Refusal(Enum):
     DRAINING = "draining"  # the service is on its way out
 
 
-class Refused(SipagentError):
+class Refused(SipagentError):  # noqa: N818 - a refusal is an answer, not a fault
     """Raised by `CallControl`; `detail` is for the reader, `retry_after_seconds` 0 = do not tell."""
 
     def __init__(self, refusal: Refusal, detail: str, retry_after_seconds: int = 0) -> None:
@@ -115,4 +115,4 @@ class CallControl(Protocol):
         """True while new calls are welcome; the mapping says what is missing."""
 
     def metrics(self) -> Iterable[Metric]:
-        """Metric families of this moment, made with the functions of `sipagent.http.metrics`."""
+        """Metric families of this moment (`prometheus_client.core`); asked at each scrape."""

@@ -1,0 +1,180 @@
+"""The application: routes over `CallControl`. It holds no call state of its own but answers by Idempotency-Key."""
+
+import asyncio
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import structlog
+from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from sipagent.errors import LocalError
+from sipagent.http import events as sse
+from sipagent.http import problems
+from sipagent.http.auth import RequireToken
+from sipagent.http.control import CallControl, Refusal, Refused
+from sipagent.http.idempotency import IdempotencyTable
+from sipagent.http.metrics import Exposition
+from sipagent.http.middleware import Gate
+from sipagent.http.models import (
+    Accepted,
+    CallBody,
+    CallList,
+    DigitsBody,
+    HangupBody,
+    PlaceCallBody,
+    ProblemBody,
+    TransferBody,
+)
+from sipagent.http.problems import Problem
+from sipagent.http.rate import RateLimit
+from sipagent.service import destinations
+from sipagent.service.config import Config
+from sipagent.service.destinations import DestinationPolicy
+
+log = structlog.get_logger(__name__)
+
+IdempotencyKey = Annotated[
+    str | None, Header(pattern=r"^[!-~]{1,255}$", description="the same key places one call only")
+]
+REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": ProblemBody, "content": {problems.MEDIA_TYPE: {}}} for status in (401, 404, 409, 422, 429, 503)
+}
+
+
+def create_app(
+    config: Config,
+    control: CallControl,
+    stopping: asyncio.Event | None = None,
+    now: Callable[[], float] = time.monotonic,
+    keepalive_seconds: float = 15.0,
+) -> FastAPI:
+    """The ASGI application; setting `stopping` ends all event streams."""
+    app = FastAPI(title="sipagent", summary="Place, watch and steer the calls of this user agent.", redoc_url=None)
+    exposition = Exposition(control.metrics)
+    problems.install(app)
+    app.include_router(_probes(control, exposition))
+    token = "" if config.http.listen.startswith("unix:") else config.http.token
+    guarded = APIRouter(prefix="/v1", dependencies=[Depends(RequireToken(token))], responses=REFUSALS)
+    policy = DestinationPolicy.of(config)
+    _add_placing(guarded, control, policy, RateLimit(config.limits.place_per_minute), now)
+    _add_steering(guarded, control, policy)
+    _add_watching(guarded, control, stopping or asyncio.Event(), keepalive_seconds)
+    app.include_router(guarded)
+    app.add_middleware(Gate, exposition=exposition)
+    return app
+
+
+def _probes(control: CallControl, exposition: Exposition) -> APIRouter:
+    """Open to all who reach the endpoint: they name no call and no number."""
+    router = APIRouter(tags=["probes"])
+
+    @router.get("/healthz")
+    async def health() -> dict[str, Any]:
+        """Alive: the planes, and each trunk's registration."""
+        return dict(control.health())
+
+    @router.get("/readyz", responses={503: {"description": "new calls are not welcome"}})
+    async def ready() -> JSONResponse:
+        """Ready for new calls, or what is missing."""
+        is_ready, details = control.ready()
+        return JSONResponse({"ready": is_ready, **details}, 200 if is_ready else 503)
+
+    @router.get("/metrics")
+    async def metrics(request: Request) -> Response:
+        """Prometheus metrics."""
+        body, content_type = exposition.render(request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": content_type})
+
+    return router
+
+
+def _add_placing(
+    router: APIRouter, control: CallControl, policy: DestinationPolicy, rate: RateLimit, now: Callable[[], float]
+) -> None:
+    answers: IdempotencyTable[Accepted] = IdempotencyTable()
+
+    @router.post("/calls", status_code=202, response_model=Accepted, tags=["calls"])
+    async def place(body: PlaceCallBody, response: Response, idempotency_key: IdempotencyKey = None) -> Accepted:
+        """Place a call. It has only begun when the answer comes: follow its events."""
+        fingerprint = hashlib.sha256(body.model_dump_json().encode()).digest()
+        if idempotency_key is not None:
+            try:
+                given = answers.find(idempotency_key, fingerprint, now())
+            except LocalError as error:
+                raise Problem(422, "idempotency-key-reused", "Idempotency-Key is used", str(error)) from error
+            if given is not None:
+                response.headers["Idempotency-Replayed"] = "true"
+                return given
+        _check(policy, body.to)
+        wait = rate.take(now())
+        if wait:
+            raise Refused(Refusal.TOO_MANY_REQUESTS, "[limits] place_per_minute is reached", math.ceil(wait))
+        view = control.place(body.request())
+        # The audit line of every call placed from outside; who asked is known by the token alone.
+        log.info("call placed by http", call_id=view.id, to=body.to, trunk=view.trunk, brain=view.brain)
+        accepted = Accepted(id=view.id, state=view.state)
+        if idempotency_key is not None:
+            answers.keep(idempotency_key, fingerprint, accepted, now())
+        return accepted
+
+
+def _add_steering(router: APIRouter, control: CallControl, policy: DestinationPolicy) -> None:
+    @router.post("/calls/{call_id}/hangup", status_code=202, response_model=Accepted, tags=["calls"])
+    async def hangup(call_id: str, body: HangupBody | None = None) -> Accepted:
+        """End a call; no error when it is over already."""
+        control.hangup(call_id, body.reason if body else "")
+        return _accepted(control, call_id)
+
+    @router.post("/calls/{call_id}/dtmf", status_code=202, response_model=Accepted, tags=["calls"])
+    async def press_digits(call_id: str, body: DigitsBody) -> Accepted:
+        """Press keys."""
+        control.press_digits(call_id, body.digits)
+        return _accepted(control, call_id)
+
+    @router.post("/calls/{call_id}/transfer", status_code=202, response_model=Accepted, tags=["calls"])
+    async def transfer(call_id: str, body: TransferBody) -> Accepted:
+        """Transfer the far end; its events tell how that goes."""
+        control.call(call_id)  # an unknown call before an objection to the target
+        _check(policy, body.to)
+        control.transfer(call_id, body.to, body.mode)
+        return _accepted(control, call_id)
+
+
+def _add_watching(router: APIRouter, control: CallControl, stopping: asyncio.Event, keepalive_seconds: float) -> None:
+    @router.get("/calls", response_model=CallList, tags=["calls"])
+    async def calls() -> CallList:
+        """Calls in progress, and those that ended a short while ago."""
+        return CallList(calls=[CallBody.of(view) for view in control.calls()])
+
+    @router.get("/calls/{call_id}", response_model=CallBody, tags=["calls"])
+    async def call(call_id: str) -> CallBody:
+        """One call."""
+        return CallBody.of(control.call(call_id))
+
+    @router.get(
+        "/calls/{call_id}/events",
+        response_class=StreamingResponse,
+        responses={200: {"content": {sse.MEDIA_TYPE: {}}, "description": "server-sent events"}},
+        tags=["calls"],
+    )
+    async def events(call_id: str, last_event_id: Annotated[str | None, Header()] = None) -> StreamingResponse:
+        """Follow a call: what happened so far, then what happens, until it ends."""
+        happening = control.events(call_id, sse.resume_after(last_event_id))
+        body = sse.stream(happening, stopping, keepalive_seconds)
+        return StreamingResponse(
+            body, media_type=sse.MEDIA_TYPE, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        )
+
+
+def _accepted(control: CallControl, call_id: str) -> Accepted:
+    return Accepted(id=call_id, state=control.call(call_id).state)
+
+
+def _check(policy: DestinationPolicy, to: str) -> None:
+    objection = policy.objection(destinations.parse(to))
+    if objection:
+        raise Refused(Refusal.DESTINATION_NOT_ALLOWED, objection)

@@ -1,0 +1,137 @@
+"""Bodies of requests and responses, checked at the edge; OpenAPI is made from them."""
+
+import json
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+
+from sipagent.errors import ParseError
+from sipagent.http.control import CallRequest, CallView
+from sipagent.service import destinations
+
+MAX_VARIABLES_BYTES: Final = 16 * 1024
+
+
+def _destination(text: str) -> str:
+    try:
+        return destinations.parse(text).text
+    except ParseError as error:
+        raise ValueError(f"write {error.expected}") from error
+
+
+def _variables(variables: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if len(json.dumps(variables)) > MAX_VARIABLES_BYTES:
+        raise ValueError(f"at most {MAX_VARIABLES_BYTES} bytes of JSON")
+    return variables
+
+
+Target = Annotated[
+    str,
+    AfterValidator(_destination),
+    Field(max_length=destinations.MAX_LENGTH, description="E.164 number, or SIP URI of an allowed host"),
+]
+# A user part without escapes: nothing in it can end a header or a URI.
+CallerId = Annotated[str, Field(pattern=r"^\+?[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]
+BrainSpec = Annotated[str, Field(max_length=256, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class PlaceCallBody(_Body):
+    """A call to place."""
+
+    to: Target
+    from_: CallerId | None = Field(default=None, alias="from", description="caller id; left out: that of the trunk")
+    trunk: Name | None = Field(default=None, description="left out: the first trunk")
+    brain: BrainSpec | None = Field(default=None, description='"module:Class"; left out: that of the route')
+    variables: Annotated[dict[str, JsonValue], AfterValidator(_variables)] = Field(
+        default_factory=dict, description="for the brain"
+    )
+
+    def request(self) -> CallRequest:
+        """As call control takes it."""
+        return CallRequest(self.to, self.from_ or "", self.trunk or "", self.brain or "", self.variables)
+
+
+class HangupBody(_Body):
+    """Why a call is ended."""
+
+    reason: str = Field(default="", max_length=100, pattern=r"^[ -~]*$", description="for the record")
+
+
+class DigitsBody(_Body):
+    """Keys to press."""
+
+    digits: str = Field(pattern=r"^[0-9A-D*#]{1,64}$")
+
+
+class TransferBody(_Body):
+    """Where the far end is to be transferred."""
+
+    to: Target
+    mode: Literal["blind", "attended", "bridged"] = "blind"
+
+
+class Accepted(BaseModel):
+    """A call that has begun."""
+
+    id: str
+    state: str
+
+
+class CallBody(BaseModel):
+    """A call."""
+
+    id: str
+    direction: str
+    state: str
+    from_: str = Field(serialization_alias="from")
+    to: str
+    trunk: str
+    brain: str
+    created_at: float = Field(description="Unix seconds, as all times")
+    answered_at: float | None
+    ended_at: float | None
+    outcome: str = Field(description="empty while the call lasts")
+    status: int = Field(description="final SIP status of a call that was not answered, else 0")
+    reason: str
+    quality: dict[str, float]
+
+    @classmethod
+    def of(cls, view: CallView) -> "CallBody":
+        """From call control's view."""
+        return cls(
+            id=view.id,
+            direction=view.direction,
+            state=view.state,
+            from_=view.from_number,
+            to=view.to_number,
+            trunk=view.trunk,
+            brain=view.brain,
+            created_at=view.created_at,
+            answered_at=view.answered_at,
+            ended_at=view.ended_at,
+            outcome=view.outcome,
+            status=view.status,
+            reason=view.reason,
+            quality=dict(view.quality),
+        )
+
+
+class CallList(BaseModel):
+    """Calls in progress and those that ended a short while ago."""
+
+    calls: list[CallBody]
+
+
+class ProblemBody(BaseModel):
+    """Problem details (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, Any]] | None = None

@@ -1,0 +1,85 @@
+import httpx2
+import pytest
+
+from sipagent.http.control import Refusal, Refused
+from tests.http.fake import FakeControl
+
+
+@pytest.fixture
+async def call_id(client: httpx2.AsyncClient) -> str:
+    response = await client.post("/v1/calls", json={"to": "+4930123456", "from": "+49301"})
+    return str(response.json()["id"])
+
+
+async def test_calls_are_listed_and_shown(client: httpx2.AsyncClient, call_id: str) -> None:
+    shown = (await client.get(f"/v1/calls/{call_id}")).json()
+    assert (shown["id"], shown["from"], shown["to"], shown["outcome"]) == (call_id, "+49301", "+4930123456", "")
+    assert (await client.get("/v1/calls")).json() == {"calls": [shown]}
+
+
+@pytest.mark.parametrize("body", [None, {}, {"reason": "operator"}])
+async def test_a_call_is_hung_up(
+    client: httpx2.AsyncClient, control: FakeControl, call_id: str, body: dict[str, str] | None
+) -> None:
+    response = await client.post(f"/v1/calls/{call_id}/hangup", json=body)
+    assert (response.status_code, response.json()) == (202, {"id": call_id, "state": "ending"})
+    assert control.asked == [("hangup", call_id, (body or {}).get("reason", ""))]
+
+
+async def test_digits_are_pressed(client: httpx2.AsyncClient, control: FakeControl, call_id: str) -> None:
+    assert (await client.post(f"/v1/calls/{call_id}/dtmf", json={"digits": "12#"})).status_code == 202
+    assert control.asked == [("dtmf", call_id, "12#")]
+
+
+async def test_a_call_is_transferred(client: httpx2.AsyncClient, control: FakeControl, call_id: str) -> None:
+    body = {"to": "+4930777", "mode": "bridged"}
+    assert (await client.post(f"/v1/calls/{call_id}/transfer", json=body)).status_code == 202
+    assert control.asked == [("transfer", call_id, "+4930777", "bridged")]
+
+
+async def test_a_transfer_cannot_lead_where_a_call_cannot(
+    client: httpx2.AsyncClient, control: FakeControl, call_id: str
+) -> None:
+    response = await client.post(f"/v1/calls/{call_id}/transfer", json={"to": "sip:a@elsewhere.example"})
+    assert response.status_code == 422
+    assert control.asked == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("dtmf", {"digits": "12x"}),
+        ("dtmf", {"digits": ""}),
+        ("transfer", {"to": "+4930777", "mode": "magic"}),
+        ("hangup", {"reason": "a\r\nb"}),
+    ],
+)
+async def test_what_is_not_valid_is_refused(
+    client: httpx2.AsyncClient, control: FakeControl, call_id: str, path: str, body: dict[str, str]
+) -> None:
+    assert (await client.post(f"/v1/calls/{call_id}/{path}", json=body)).status_code == 422
+    assert control.asked == []
+
+
+async def test_a_wrong_moment_is_a_conflict(client: httpx2.AsyncClient, control: FakeControl, call_id: str) -> None:
+    control.refusal = Refused(Refusal.WRONG_STATE, "the call is ringing")
+    response = await client.post(f"/v1/calls/{call_id}/dtmf", json={"digits": "1"})
+    assert (response.status_code, response.json()["detail"]) == (409, "the call is ringing")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/v1/calls/none", None),
+        ("GET", "/v1/calls/none/events", None),
+        ("POST", "/v1/calls/none/hangup", {}),
+        ("POST", "/v1/calls/none/dtmf", {"digits": "1"}),
+        ("POST", "/v1/calls/none/transfer", {"to": "sip:a@elsewhere.example"}),
+    ],
+)
+async def test_an_unknown_call_is_not_found(
+    client: httpx2.AsyncClient, method: str, path: str, body: dict[str, str] | None
+) -> None:
+    response = await client.request(method, path, json=body)
+    assert response.status_code == 404
+    assert response.json()["type"] == "tag:sipagent,2026:no-such-call"
