@@ -1,0 +1,1 @@
+"""The ears: voice activity of every call of a media plane in one batched inference; start at `ears.Ears`."""
