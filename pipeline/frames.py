@@ -136,6 +136,21 @@ class DigitPressed(Frame):
 
 
 @dataclass(frozen=True, slots=True)
+class KeysEntered(Frame):
+    """A complete entry on the keypad, to be answered as a turn; without the closing #."""
+
+    digits: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnUndone(Frame):
+    """What began as a turn was none: noise, or "uh-huh" while the agent spoke."""
+
+    kind: ClassVar[Kind] = Kind.SYSTEM
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Interruption(Frame):
     """The caller takes the floor: what waits is dropped, what is being worked on cancelled, playout flushed."""
 
