@@ -1,0 +1,1 @@
+"""What is left of a call: its record in a database, its transcript and recording as files."""

@@ -1,0 +1,223 @@
+import asyncio
+import json
+import stat
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sipagent.errors import ConfigError
+from sipagent.records import files
+from sipagent.records import store as store_module
+from sipagent.records.store import RecordStore
+from sipagent.service.config import Records
+
+
+def summary(call_id: str = "c1", **more: Any) -> dict[str, Any]:
+    return {
+        "id": call_id,
+        "state": "offered",
+        "direction": "inbound",
+        "from": "+4930123456",
+        "from_name": "Ada",
+        "to": "+4930999",
+        "trunk": "office",
+        "brain": "a:B",
+        "started_at": 1000.0,
+        "times": {"offered": 1000.0},
+        "duration_seconds": 0.0,
+        "outcome": None,
+        **more,
+    }
+
+
+def ended(call_id: str = "c1", **more: Any) -> dict[str, Any]:
+    return summary(
+        call_id,
+        **{
+            "state": "ended",
+            "outcome": "completed",
+            "ended_by": "remote",
+            "duration_seconds": 12.5,
+            "transcript": [{"role": "assistant", "text": "Hello."}, {"role": "user", "text": "Bye.", "at": 3.5}],
+            "collected_vars": {"name": "Ada"},
+            "usage": {"stt_seconds": 3.0},
+            "gauges": {"mos_in": 4.1},
+            **more,
+        },
+    )
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[RecordStore]:
+    store = RecordStore(Records(directory=str(tmp_path / "calls")))
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def test_a_call_is_one_record_written_at_its_begin_and_completed_at_its_end(store: RecordStore) -> None:
+    store.begin(summary())
+    (begun,) = await store.recent()
+    assert (begun["state"], begun["outcome"]) == ("offered", None)
+    store.finish(ended())
+    (record,) = await store.recent()
+    assert (record["outcome"], record["duration_seconds"]) == ("completed", 12.5)
+    assert record["collected_vars"] == {"name": "Ada"}
+    assert record["gauges"] == {"mos_in": 4.1}
+    whole = await store.get("c1")
+    assert whole is not None
+    assert whole["transcript"] == ended()["transcript"]
+
+
+async def test_finishing_twice_changes_nothing(store: RecordStore) -> None:
+    store.begin(summary())
+    store.finish(ended())
+    store.finish(ended())
+    assert len(await store.recent()) == 1
+    assert store.failures == 0
+
+
+async def test_events_are_kept_in_order(store: RecordStore) -> None:
+    store.begin(summary())
+    store.note("c1", {"id": 1, "type": "state", "at": 1.0, "state": "ringing"})
+    store.note("c1", {"id": 2, "type": "dtmf", "at": 2.0, "digit": "5"})
+    record = await store.get("c1")
+    assert record is not None
+    assert record["events"] == [
+        {"id": 1, "type": "state", "at": 1.0, "state": "ringing"},
+        {"id": 2, "type": "dtmf", "at": 2.0, "digit": "5"},
+    ]
+
+
+async def test_a_call_that_the_process_did_not_survive_is_lost(tmp_path: Path) -> None:
+    settings = Records(directory=str(tmp_path))
+    first = RecordStore(settings)
+    await first.open()
+    first.begin(summary("whole"))
+    first.finish(ended("whole"))
+    first.begin(summary("torn"))
+    await first.close()  # as far as a database can tell, the process died here
+    second = RecordStore(settings)
+    await second.open()
+    outcomes = {record["id"]: (record["state"], record["outcome"]) for record in await second.recent()}
+    assert outcomes == {"whole": ("ended", "completed"), "torn": ("ended", "lost")}
+    await second.close()
+
+
+async def test_calls_of_another_service_in_the_same_database_are_left_alone(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/shared.sqlite3"
+    one = RecordStore(Records(directory=str(tmp_path / "one"), database=url))
+    other = RecordStore(Records(directory=str(tmp_path / "other"), database=url))
+    await one.open()
+    one.begin(summary())
+    await one.recent()
+    await other.open()
+    (record,) = await one.recent()
+    assert record["outcome"] is None
+    await one.close()
+    await other.close()
+
+
+async def test_the_loop_does_not_wait_for_the_disk(store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    write = files.write
+    monkeypatch.setattr(files, "write", lambda *args: (gate.wait(), write(*args))[1])
+    for number in range(50):
+        store.finish(ended(f"c{number}"))
+    turns = 0
+    for _ in range(10):
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns == 10  # nothing is written yet, and the loop turns
+    gate.set()
+    assert len(await store.recent(100)) == 50
+
+
+async def test_events_are_dropped_and_counted_when_the_disk_lags(
+    store: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr(store_module, "MAX_WAITING_NOTES", 3)
+    store.begin(summary())
+    store._thread.submit(gate.wait)
+    for number in range(1, 6):
+        store.note("c1", {"id": number, "type": "x", "at": 0.0})
+    store.finish(ended())
+    gate.set()
+    record = await store.get("c1")
+    assert record is not None
+    assert [event["id"] for event in record["events"]] == [1, 2, 3]
+    assert store.dropped_notes == 2
+    assert record["outcome"] == "completed"
+
+
+async def test_a_write_that_fails_is_counted_and_the_next_one_goes_on(store: RecordStore) -> None:
+    store.note("unknown", {"id": 1, "type": "x", "at": 0.0})  # no such call: the foreign key refuses
+    store.begin(summary())
+    assert len(await store.recent()) == 1
+    assert store.failures == 1
+
+
+async def test_old_records_go_with_their_files(tmp_path: Path) -> None:
+    now = 1000.0 + 40 * 86400
+    store = RecordStore(Records(directory=str(tmp_path), keep_days=30), now=lambda: now)
+    await store.open()
+    recording = tmp_path / "old.wav"
+    recording.write_bytes(b"RIFF")
+    outside = tmp_path.parent / "outside.wav"
+    outside.write_bytes(b"RIFF")
+    store.begin(summary("talking"))  # old as well, but it still lasts
+    store._expired_at = now
+    store.finish(ended("old", recording=str(recording)))
+    store.finish(ended("stray", recording=str(outside)))
+    await store.recent()
+    store._expired_at = 0.0
+    store.finish(ended("new", started_at=now))
+    assert {record["id"] for record in await store.recent()} == {"talking", "new"}
+    assert sorted(path.name for path in tmp_path.glob("*.[jtw][sxa][otv]*")) == ["new.json", "new.txt"]
+    assert outside.exists()
+    outside.unlink()
+    await store.close()
+
+
+async def test_only_the_owner_can_read_what_was_said(store: RecordStore, tmp_path: Path) -> None:
+    store.finish(ended())
+    await store.recent()
+    calls = tmp_path / "calls"
+    assert stat.S_IMODE(calls.stat().st_mode) == 0o700
+    assert {stat.S_IMODE((calls / name).stat().st_mode) for name in ("c1.json", "c1.txt", "calls.sqlite3")} == {0o600}
+
+
+async def test_the_transcript_lies_beside_the_recording(store: RecordStore, tmp_path: Path) -> None:
+    store.finish(ended())
+    await store.recent()
+    assert (tmp_path / "calls" / "c1.txt").read_text().splitlines() == [
+        "inbound call c1",
+        "from +4930123456 to +4930999, 1970-01-01 00:16:40 UTC, 12 s",
+        "outcome: completed",
+        "",
+        "agent: Hello.",
+        "caller: Bye.",
+    ]
+    assert json.loads((tmp_path / "calls" / "c1.json").read_text())["collected_vars"] == {"name": "Ada"}
+
+
+@pytest.mark.parametrize(
+    ("records", "field"),
+    [
+        (Records(directory="/proc/none"), "records.directory"),
+        (Records(directory="{}", database="nonsense"), "records.database"),
+        (Records(directory="{}", database="postgresql+nodriver://x/y"), "records.database"),
+    ],
+)
+async def test_a_place_that_cannot_be_written_is_a_configuration_error(
+    tmp_path: Path, records: Records, field: str
+) -> None:
+    store = RecordStore(Records(directory=records.directory.format(tmp_path), database=records.database))
+    with pytest.raises(ConfigError) as caught:
+        await store.open()
+    assert caught.value.field == field
+    await store.close()
