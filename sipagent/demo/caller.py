@@ -71,8 +71,8 @@ class Caller:
         self._account = self._make_account(script)
         self._recorder = pj.AudioMediaRecorder()
         self._recorder.createRecorder(script["record"])
-        self._silent_ms = 0
-        self._speaking_ms = 0
+        self._silent_ms = 0.0
+        self._speaking_ms = 0.0
         self._spoke = False
         self._answered_at = 0.0
 
@@ -90,6 +90,12 @@ class Caller:
 
     def run(self) -> None:
         """Place the call, run the steps, wait for the end."""
+        self._converse()  # pjsua2's objects of the call must be gone before the library is
+        del self._recorder
+        self._account.shutdown()
+        self._endpoint.libDestroy()
+
+    def _converse(self) -> None:
         call = Conversation(self._account, self._recorder)
         parameters = pj.CallOpParam(True)
         parameters.opt.videoCount = parameters.opt.textCount = 0
@@ -107,9 +113,6 @@ class Caller:
             self._until(lambda: call.over, call)
         self._tell("ended", status=call.status)
         call.audio = None
-        del call, self._recorder
-        self._account.shutdown()
-        self._endpoint.libDestroy()
 
     def _step(self, call: Conversation, step: dict[str, Any]) -> None:
         if step["do"] == "interrupt":
