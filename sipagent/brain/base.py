@@ -43,7 +43,7 @@ class Brain:
         return None
 
     async def on_digit(self, digit: str) -> Reply:
-        """The caller pressed a key. None says nothing."""
+        """The caller pressed a key, or several in quick succession. None says nothing."""
         return None
 
     async def on_text(self, content_type: str, body: str) -> Reply:

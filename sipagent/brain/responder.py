@@ -22,7 +22,7 @@ from sipagent.brain.contract import End, Stay, Tool, ToolOutcome, Transition
 from sipagent.errors import ServiceError
 from sipagent.pipeline.chat import ChatModel, ToolSpec, Usage
 from sipagent.pipeline.context import Context, Message, ToolCall
-from sipagent.pipeline.frames import EndCall, ErrorFrame
+from sipagent.pipeline.frames import EndCall, ErrorFrame, Speak
 from sipagent.pipeline.responder import Reply, UserTurn
 
 log = structlog.get_logger(__name__)
@@ -115,9 +115,9 @@ class BrainResponder:
             except ServiceError as problem:
                 log.warning("language model failed", problem=str(problem))
                 yield ErrorFrame("chat", str(problem))
-                yield _sentence(self._options.apology)
+                yield Speak(self._options.apology)
                 return
-            for call in calls:
+            for call in calls if not last else ():  # a model may call what it was not offered
                 self._start_tool(call)
             async for part in self._finish_tools(context, spoke):
                 spoke = True
@@ -125,13 +125,13 @@ class BrainResponder:
                 if isinstance(part, EndCall):
                     return
             if not calls:
-                if not spoke:
-                    yield _sentence(self._options.apology)
-                return
+                break
+        if not spoke:
+            yield Speak(self._options.apology)
 
     async def _ask(
         self, chat: ChatModel, context: Context, calls: list[ToolCall], *, with_tools: bool, spoke: bool
-    ) -> AsyncIterator[str]:
+    ) -> AsyncIterator[Reply]:
         """One request to the model: yields its text and collects its tool calls in `calls`."""
         prompt, tools = self._present_node()
         messages = [Message("system", prompt), *context.messages()] if prompt else context.messages()
@@ -191,7 +191,7 @@ class BrainResponder:
             done, _ = await asyncio.wait({task}, timeout=self._options.filler_after_ms / 1e3)
             if not done and filler:
                 spoke = True
-                yield _sentence(filler)
+                yield Speak(filler)
             await asyncio.wait({task})
             del self._running[0]
             outcome = task.result()
@@ -200,7 +200,7 @@ class BrainResponder:
                 self._node = outcome
             if not isinstance(outcome, Stay) and outcome.say:
                 spoke = True
-                yield _sentence(outcome.say)
+                yield Speak(outcome.say)
             if isinstance(outcome, End):
                 yield EndCall(outcome.disposition or "finished")
                 return
@@ -228,7 +228,7 @@ async def _with_filler(stream: AsyncIterator[Any], after_s: float, filler: str) 
         try:
             done, _ = await asyncio.wait({first}, timeout=after_s if filler else None)
             if not done:
-                yield _sentence(filler)
+                yield Speak(filler)
             event = await first
         finally:
             if not first.done():
@@ -250,9 +250,3 @@ def _result_of(outcome: ToolOutcome) -> Any:
 
 def _json(result: Any) -> str:
     return result if isinstance(result, str) else msgspec.json.encode(result, enc_hook=str).decode()
-
-
-def _sentence(text: str) -> str:
-    """A sentence of our own, kept apart from what the model says before and after it."""
-    text = text.strip()
-    return f"{text} " if text[-1:] in ".!?…:;" else f"{text}. "
