@@ -6,11 +6,13 @@ import numpy as np
 
 from sipagent.errors import ServiceError
 from sipagent.pipeline.deadlines import Deadlines, within
-from sipagent.pipeline.frames import AgentAudio, ErrorFrame, Frame, Metric, ResponseStarted, Speak
+from sipagent.pipeline.frames import AgentAudio, ErrorFrame, Frame, Metric, ResponseStarted, Speak, Word
+from sipagent.pipeline.ledger import audible
 from sipagent.pipeline.processor import Push
 from sipagent.pipeline.speech import Speech, TextToSpeech
 
 SILENCE = np.zeros(0, np.int16)
+LEAD_MS = 20  # kept before the first sound: a soft consonant may hide there
 
 
 class Synthesis:
@@ -49,6 +51,7 @@ class Synthesis:
                 seconds = self._deadlines.next_audio_seconds
                 if said is None:
                     await push(Metric("tts_ms", (loop.time() - begun) * 1e3))
+                    piece = without_lead(piece)
                 await push(_audio(frame, piece, continues=said is not None, more=True))
                 said = piece
             if said is None:
@@ -58,6 +61,13 @@ class Synthesis:
                 await push(_end_of(frame, said))
             raise
         await push(_end_of(frame, said))
+
+
+def without_lead(piece: Speech) -> Speech:
+    """`piece` from shortly before its first sound on: voices begin with up to 0.3 s of silence."""
+    lead = max(audible(piece.pcm)[0] - piece.rate_hz * LEAD_MS // 1000, 0)
+    words = tuple(Word(word.text, max(word.end_sample - lead, 0)) for word in piece.words)
+    return Speech(piece.pcm[lead:], piece.rate_hz, words)
 
 
 def _audio(frame: Speak, piece: Speech, *, continues: bool, more: bool) -> AgentAudio:

@@ -45,8 +45,8 @@ class TurnOptions:
     interruption_words: int = 1  # words that interrupt the agent; 0 = voice alone does
     interruption_seconds: float = 0.25  # voice that interrupts, when words do not matter
     first_words_seconds: float = 0.35  # of voice, before words are looked for …
-    more_words_seconds: float = 0.4  # … and again after this
-    certain_seconds: float = 1.2  # voice that interrupts whatever its words are
+    more_words_seconds: float = 0.25  # … and again after this
+    certain_seconds: float = 0.9  # voice that interrupts whatever its words are: no "uh-huh" takes so long
     answer_grace_seconds: float = 0.8  # "yeah" this short before the agent falls silent was an answer
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sipagent.errors import ConfigError
+from sipagent.pipeline.ledger import audible
 from sipagent.pipeline.services.inference import Inference
 from sipagent.pipeline.services.model_files import ModelFiles
 from sipagent.pipeline.speech import Speech
@@ -20,6 +21,7 @@ MODEL: Final = ModelFiles(
     files={"hibari.onnx": "5f70741d4e900f4e85d0037498736cc1b3e1b9a63a13546a5da1e63abf4fccd8"},
 )
 RATE_HZ: Final = 24000
+PAUSE_MS: Final = 250  # between two sentences; the model itself leaves 0.8 s
 PEAK: Final = 0.7  # of full scale: leaves room for the companding of G.711
 
 
@@ -58,4 +60,4 @@ class HibariVoice:
         peak = float(np.abs(wave).max()) if len(wave) else 0.0
         gain = min(1.0, PEAK / peak) if peak else 1.0
         pcm: NDArray[np.int16] = (wave * (gain * 32767.0)).astype(np.int16)
-        return pcm
+        return pcm[: audible(pcm)[1] + RATE_HZ * PAUSE_MS // 1000]
