@@ -1,0 +1,509 @@
+"""The user agent's core (RFC 3261 §8, §11, §13): who a request belongs to, what is refused, what our user may do.
+
+No input or output: bytes and the time go in by `receive` and `on_deadline`, actions and events come out by `drain`.
+"""
+
+import random
+import re
+from collections.abc import Callable, Mapping
+
+from sipmessage import Request, Response
+
+from sipagent.errors import LocalError, ParseError, RemoteError
+from sipagent.sip import header, message
+from sipagent.sip.agenda import Agenda
+from sipagent.sip.body import SDP, accepts_sdp, session_description
+from sipagent.sip.call import ALLOW, SUPPORTED, Call, CallState
+from sipagent.sip.dialog import Dialog, dialog_from_request
+from sipagent.sip.digest import Account, Authentication, Verdict
+from sipagent.sip.engine import EngineEvent, EngineSettings, HeaderList, IncomingCall, PlaceCall, TrunkAccount
+from sipagent.sip.flow import Flow
+from sipagent.sip.inbound import InboundInvite
+from sipagent.sip.ladder import Ladders
+from sipagent.sip.layer import Action, Exchange, Incoming, Network, TransactionLayer
+from sipagent.sip.outbound import OutboundInvite
+from sipagent.sip.timing import TimerSettings, earliest
+
+_OPTIONS_WE_HAVE = frozenset({"100rel", "timer", "replaces", "norefersub"})
+_METHODS = frozenset(ALLOW.replace(" ", "").split(","))
+_UNSOLICITED = ("message-summary", "keep-alive")  # NOTIFYs that exchanges send to whoever registers
+_REPLACES = re.compile(r"^\s*(?P<call_id>[^\s;]+)\s*(?P<parameters>;.*)$")
+_PHONE = re.compile(r"[0-9+*#().\- ]+")
+MAX_CHALLENGES = 2  # the first, and one more when the nonce was stale
+
+
+class UserAgent:
+    """All calls of an engine, on one transaction layer."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        network: Network,
+        identify: Callable[[str], str | None],
+        timers: TimerSettings | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        """`identify` gives the trunk of a source address: "" = none, None = not even to be answered."""
+        self.settings = settings
+        self.session_expires_s = settings.session_expires_s
+        self.ladders = Ladders()
+        self.layer = TransactionLayer(
+            self,
+            timers or TimerSettings(),
+            network,
+            rng or random.SystemRandom(),
+            settings.user_agent,
+            self.ladders.note,
+        )
+        self._accounts = {account.name: account for account in settings.trunks}
+        self._identify = identify
+        self._calls: dict[str, Call] = {}  # by handle
+        self._dialogs: dict[tuple[str, str, str], tuple[Call, Dialog]] = {}
+        self._invites: dict[tuple[str, ...], Call] = {}  # by the INVITE's transaction
+        self._agenda = Agenda()
+        self._events: list[EngineEvent] = []
+        self._count = 0
+        self.realms: dict[str, set[str]] = {}  # by trunk: who has proved to be its registrar
+
+    # ---- input and output
+
+    def receive(self, data: bytes, flow: Flow, now: float) -> None:
+        """The bytes of one message."""
+        self.layer.receive(data, flow, now)
+
+    @property
+    def deadline(self) -> float | None:
+        """When `on_deadline` wants to be called."""
+        return earliest(self.layer.deadline, self._agenda.deadline)
+
+    def on_deadline(self, now: float) -> None:
+        """Run what is due."""
+        self.layer.on_deadline(now)
+        for machine in self._agenda.due(now):
+            if isinstance(machine, Call):
+                machine.on_deadline(now)
+                self.watch(machine)
+
+    def drain(self) -> tuple[list[Action], list[EngineEvent]]:
+        """What is to be sent and located, and what our user should know; once."""
+        events, self._events = self._events, []
+        return self.layer.drain(), events
+
+    # ---- what our user asks for
+
+    def call(self, handle: str) -> Call | None:
+        """A call that is alive."""
+        return self._calls.get(handle)
+
+    def calls(self) -> tuple[Call, ...]:
+        """All of them."""
+        return tuple(self._calls.values())
+
+    def provisional(self, handle: str, status: int, body: bytes, headers: HeaderList, now: float) -> None:
+        """180 or 183."""
+        setup = self._inbound(handle)
+        if setup is not None:
+            setup.provisional(status, body, headers, now)
+
+    def answer(self, handle: str, body: bytes, headers: HeaderList, now: float) -> None:
+        """200 OK; a call that this one replaces is ended (RFC 3891 §3)."""
+        call, setup = self._calls.get(handle), self._inbound(handle)
+        if call is None or setup is None:
+            return
+        setup.answer(body, headers, now)
+        replaced = self._calls.get(call.replaces)
+        if replaced is not None and call.state is not CallState.INCOMING:
+            replaced.hangup((), now)
+
+    def reject(self, handle: str, status: int, reason: str, headers: HeaderList, now: float) -> None:
+        """A final status from 300 to 699."""
+        if not 300 <= status <= 699:
+            raise LocalError(f"{status} does not refuse a call")
+        setup = self._inbound(handle)
+        if setup is not None:
+            setup.reject(status, message.clean(reason), headers, now)
+
+    def place(self, wanted: PlaceCall, now: float) -> str:
+        """Send INVITE; gives the handle. LocalError for an address that is none."""
+        account = self._accounts.get(wanted.trunk)
+        request, hop = self._invite(wanted, account)
+        handle = self._new_handle()
+        call = Call(self, handle, wanted.trunk, CallState.CALLING)
+        call.contact_user = header.parse_uri(header.parse_address(request.headers["From"]).uri).user or ""
+        call.local_body = wanted.offer
+        exchange = Exchange(request, hop, _ignore, _ignore_failure, contact_user=call.contact_user, failover=True)
+        if account is not None and account.password:
+            call.authentication = exchange.authentication = self._authentication(account)
+        setup = OutboundInvite(call, exchange)
+        exchange.on_response, exchange.on_failure = setup.on_response, setup.on_failure
+        call.setup = setup
+        self._calls[handle] = call
+        self.ladders.open(handle, message.call_id(request))
+        self.layer.send(exchange, now)
+        return handle
+
+    def refer(self, handle: str, refer_to: str, replaces: str | None, now: float) -> None:
+        """Transfer a call to an address; attended when `replaces` names another call."""
+        call = self._calls.get(handle)
+        if call is None:
+            return
+        account = self._accounts.get(call.trunk)
+        target = refer_to.strip()
+        if not target.lower().startswith(("sip:", "sips:", "tel:")):
+            server = server_uri(account) if account else call.dialog.target if call.dialog else ""
+            target = _with_user(_bare(server), re.sub(r"[().\- ]", "", target))
+        if replaces is not None and not self.replaces(replaces):
+            raise LocalError("the call to be replaced is gone")
+        call.transfers.refer(target, self.replaces(replaces) if replaces is not None else "", now)
+
+    # ---- requests from the network (RequestUser)
+
+    def request(self, incoming: Incoming, now: float) -> None:
+        """A new request that is sound."""
+        request = incoming.request
+        try:
+            if message.address(request, "To").tag:
+                self._within_dialog(incoming, now)
+            else:
+                self._outside_dialog(incoming, now)
+        except RemoteError as error:
+            headers = (("Unsupported", error.options),) if isinstance(error, _UnsupportedError) else ()
+            self._refuse(incoming, error.status, now, error.reason, headers)
+        except ParseError as error:
+            self._refuse(incoming, 400, now, f"Bad Request ({error.expected} expected)")
+
+    def ack(self, request: Request, flow: Flow, now: float) -> None:
+        """The ACK of a 2xx."""
+        found = self._dialogs.get(_dialog_key(request))
+        if found is not None:
+            found[0].on_ack(request, now)
+
+    def cancel(self, invite: Incoming, request: Request, now: float) -> None:
+        """CANCEL; of an initial INVITE it ends the call, of a re-INVITE only that."""
+        call = self._invites.get(invite.key)
+        if call is not None and isinstance(call.setup, InboundInvite):
+            call.setup.on_cancel(request, now)
+            return
+        found = self._dialogs.get(_dialog_key(invite.request))
+        if found is not None:
+            found[0].on_cancel(invite, request, now)
+
+    def challenge(self, exchange: Exchange, response: Response, now: float) -> bool:
+        """Answer 401 and 407, for those who may ask."""
+        authentication = exchange.authentication
+        if authentication is None or exchange.challenges >= MAX_CHALLENGES:
+            return False
+        verdict = authentication.learn(
+            response.headers.getlist("WWW-Authenticate"), response.headers.getlist("Proxy-Authenticate")
+        )
+        if verdict is not Verdict.RETRY:
+            self.layer.stats["challenges_refused"] += 1
+            return False
+        exchange.challenges += 1
+        request = exchange.request
+        request.headers.remove("Authorization")
+        request.headers.remove("Proxy-Authorization")
+        for name, value in authentication.headers(request.method, str(request.uri), request.body):
+            request.headers.add(name, value)
+        self.layer.repeat(exchange, request, now)
+        return True
+
+    def transport_failed(self, incoming: Incoming, now: float) -> None:
+        """Nothing more can be said in this transaction; the dialog, if there is one, has its own timers."""
+        self.layer.stats["unacknowledged"] += 1
+
+    # ---- what calls need (CallHost)
+
+    def emit(self, event: EngineEvent) -> None:
+        """Report to the engine's user."""
+        self._events.append(event)
+
+    def index(self, call: Call, dialog: Dialog) -> None:
+        """Requests within this dialog belong to the call."""
+        self._dialogs[dialog.key] = (call, dialog)
+        call.dialog_keys.add(dialog.key)
+
+    def forget(self, call: Call, dialog: Dialog | None = None) -> None:
+        """The call (or one of its dialogs) is over."""
+        if dialog is not None:
+            self._dialogs.pop(dialog.key, None)
+            return
+        self._calls.pop(call.handle, None)
+        self.ladders.close(call.handle)
+        for key in call.dialog_keys:
+            self._dialogs.pop(key, None)
+        if isinstance(call.setup, InboundInvite):
+            self._invites.pop(call.setup.incoming.key, None)
+
+    def watch(self, call: Call) -> None:
+        """The call's deadline may have moved."""
+        self._agenda.watch(call)
+
+    def credentials(self, call: Call, flow: Flow | None) -> Authentication | None:
+        """Only the trunk's own server may ask for its password, never the peer of a call (SIP digest leak)."""
+        if flow is None or not call.trunk or self._identify(flow.remote[0]) != call.trunk:
+            return None
+        account = self._accounts.get(call.trunk)
+        if call.authentication is None and account is not None and account.password and self.realms.get(call.trunk):
+            call.authentication = self._authentication(account)
+        return call.authentication
+
+    def replaces(self, handle: str) -> str:
+        """The Replaces value for another call of ours: tags as its far end sees them (RFC 3891 §6.1)."""
+        call = self._calls.get(handle)
+        dialog = call.dialog if call else None
+        if dialog is None:
+            return ""
+        return f"{dialog.call_id};to-tag={dialog.remote_tag};from-tag={dialog.local_tag}"
+
+    # ---- inside
+
+    def _within_dialog(self, incoming: Incoming, now: float) -> None:
+        request = incoming.request
+        found = self._dialogs.get(_dialog_key(request))
+        if found is None:
+            self._refuse(incoming, 481, now)
+            return
+        call, dialog = found
+        self._check_require(request)
+        if request.method not in _METHODS:
+            self._refuse(incoming, 405, now, headers=(("Allow", ALLOW),))
+        elif not dialog.in_order(request):
+            self._refuse(incoming, 500, now, "CSeq out of order")  # RFC 3261 §12.2.2
+        elif request.method == "OPTIONS":
+            self._answer_options(incoming, now)
+        else:
+            call.on_request(incoming, now)
+
+    def _outside_dialog(self, incoming: Incoming, now: float) -> None:
+        request = incoming.request
+        if request.method not in _METHODS:
+            self._refuse(incoming, 405, now, headers=(("Allow", ALLOW),))
+            return
+        self._check_require(request)
+        if self.layer.merged(incoming):
+            self._refuse(incoming, 482, now)
+        elif request.method == "OPTIONS":
+            self._answer_options(incoming, now)
+        elif request.method == "INVITE":
+            self._on_invite(incoming, now)
+        elif request.method == "NOTIFY" and _event_package(request) in _UNSOLICITED:
+            self._refuse(incoming, 200, now)
+        elif request.method in ("REFER", "MESSAGE"):
+            self._refuse(incoming, 403, now, "Within calls only")
+        else:
+            self._refuse(incoming, 481, now)
+
+    def _on_invite(self, incoming: Incoming, now: float) -> None:
+        request = incoming.request
+        trunk = self._identify(incoming.flow.remote[0])
+        if trunk is None or (not trunk and not self.settings.accept_unknown_sources):
+            self.layer.stats["strangers"] += 1
+            self._refuse(incoming, 403, now)
+            return
+        if not accepts_sdp(request):
+            self._refuse(incoming, 406, now)
+            return
+        try:
+            offer = session_description(request)
+        except RemoteError as error:
+            self._refuse(incoming, error.status, now, headers=(("Accept", SDP), ("Accept-Encoding", "identity")))
+            return
+        dialog = dialog_from_request(request, self.layer.token(), incoming.flow)
+        replaced = self._replaced(request)
+        call = Call(self, self._new_handle(), trunk, CallState.INCOMING)
+        call.dialog, call.replaces = dialog, replaced or ""
+        call.contact_user = request.uri.user or ""
+        call.learn(request)
+        setup = InboundInvite(call, incoming, offer, now)
+        call.setup = setup
+        self._calls[call.handle] = call
+        self._invites[incoming.key] = call
+        self.index(call, dialog)
+        self.watch(call)
+        self.ladders.open(call.handle, dialog.call_id)
+        self.layer.respond(incoming, message.make_response(request, 100), now)
+        caller = message.address(request, "From")
+        self.emit(
+            IncomingCall(
+                handle=call.handle,
+                trunk=trunk,
+                request_uri=str(request.uri),
+                from_uri=caller.uri,
+                from_name=caller.name,
+                to_uri=message.address(request, "To").uri,
+                offer=offer,
+                headers=message.header_list(request),
+                source=incoming.flow.remote,
+                supports=setup.supports,
+                replaces=replaced,
+            )
+        )
+
+    def _replaced(self, request: Request) -> str | None:
+        """The handle of the call that a Replaces header names (RFC 3891 §3); RemoteError when that may not be."""
+        value = request.headers.get("Replaces")
+        if value is None:
+            return None
+        match = _REPLACES.match(value)
+        if match is None or len(request.headers.getlist("Replaces")) > 1:
+            raise RemoteError(400, "Bad Replaces")
+        parameters = header.parse_parameters(match["parameters"])
+        key = (match["call_id"], parameters.get("to-tag", ""), parameters.get("from-tag", ""))
+        found = self._dialogs.get(key)
+        if found is None:
+            raise RemoteError(481, "Call/Transaction Does Not Exist")
+        call = found[0]
+        if call.confirmed or call.state is CallState.ANSWERED:
+            if "early-only" in parameters:
+                raise RemoteError(486, "Busy Here")
+        elif not call.outbound:
+            # an early dialog may be replaced only where it was initiated
+            raise RemoteError(481, "Call/Transaction Does Not Exist")
+        return call.handle
+
+    def _answer_options(self, incoming: Incoming, now: float) -> None:
+        """RFC 3261 §11.2."""
+        headers = (
+            ("Allow", ALLOW),
+            ("Supported", SUPPORTED),
+            ("Accept", SDP),
+            ("Accept-Encoding", "identity"),
+            ("Accept-Language", "en"),
+        )
+        self._refuse(incoming, 200, now, headers=headers)
+
+    def _check_require(self, request: Request) -> None:
+        """RFC 3261 §8.2.2.3."""
+        if request.method in ("ACK", "CANCEL"):
+            return
+        unknown = [tag for tag in message.tokens(request, "Require") if tag.lower() not in _OPTIONS_WE_HAVE]
+        if unknown:
+            raise _UnsupportedError(unknown)
+
+    def _refuse(self, incoming: Incoming, status: int, now: float, reason: str = "", headers: HeaderList = ()) -> None:
+        response = message.make_response(incoming.request, status, reason, self.layer.token())
+        message.add_headers(response, headers)
+        self.layer.respond(incoming, response, now)
+
+    def _invite(self, wanted: PlaceCall, account: TrunkAccount | None) -> tuple[Request, str]:
+        """The INVITE and the URI that it is sent to."""
+        server = server_uri(account) if account else ""
+        to = message.clean(wanted.to.strip())
+        if not to.lower().startswith(("sip:", "sips:", "tel:")):
+            if account is None or not to:
+                raise LocalError(f"{wanted.to!r} is no SIP URI, and no trunk is named")
+            user = re.sub(r"[().\- ]", "", to) if _PHONE.fullmatch(to) else to
+            to = _with_user(server, user)
+        elif to.lower().startswith("tel:") and account is not None:
+            to = _with_user(server, to[4:].partition(";")[0])
+        try:
+            target = header.parse_uri(to)
+        except ParseError as error:
+            raise LocalError(f"{wanted.to!r} is no SIP URI") from error
+        if target.scheme not in ("sip", "sips"):
+            raise LocalError(f"{wanted.to!r} needs a trunk")
+        request = Request("INVITE", message.target(to))
+        hop = to
+        if account is not None and account.outbound_proxy:
+            hop = normal_uri(account.outbound_proxy)
+            request.headers.add("Route", f"<{hop};lr>" if header.uri_parameter(hop, "lr") is None else f"<{hop}>")
+        request.headers.add("Max-Forwards", "70")
+        request.headers.add("From", f"{self._from(wanted, account, target.host)};tag={self.layer.token()}")
+        request.headers.add("To", f"<{_bare(to)}>")
+        request.headers.add("Call-ID", f"{self.layer.token(24)}@{self.settings.user_agent.partition('/')[0]}")
+        request.headers.add("CSeq", f"{self.layer.rng.randrange(1, 2**16)} INVITE")
+        request.headers.add("Allow", ALLOW)
+        request.headers.add("Supported", SUPPORTED)
+        message.add_headers(request, (*(account.headers if account else ()), *wanted.headers))
+        if wanted.offer:
+            request.headers.add("Content-Type", SDP)
+            request.body = wanted.offer
+        return request, hop
+
+    def _from(self, wanted: PlaceCall, account: TrunkAccount | None, host: str) -> str:
+        user, name = wanted.from_user, wanted.from_name
+        if account is not None:
+            user = user or account.caller_id or account.username
+            name = name or account.display_name
+            host = account.domain or header.parse_uri(server_uri(account)).host
+        if user.lower().startswith(("sip:", "sips:")):
+            uri = message.clean(user)
+        else:
+            uri = f"sip:{message.clean(user)}@{host}" if user else "sip:anonymous@anonymous.invalid"
+        try:
+            header.parse_uri(uri)
+        except ParseError as error:
+            raise LocalError(f"{user!r} cannot be a caller's number") from error
+        return f"{header.quote(message.clean(name))} <{uri}>" if name else f"<{uri}>"
+
+    def _authentication(self, account: TrunkAccount) -> Authentication:
+        """Credentials of a trunk; once its registrar is known, only the trunk's own realms may ask for them."""
+        realms = self.realms.get(account.name) or set()
+        if realms:
+            realms = realms | {account.domain, header.parse_uri(server_uri(account)).host}
+        username = account.auth_username or account.username
+        return Authentication(Account(username, account.password, tuple(sorted(realms))))
+
+    def _inbound(self, handle: str) -> InboundInvite | None:
+        call = self._calls.get(handle)
+        return call.setup if call is not None and isinstance(call.setup, InboundInvite) else None
+
+    def _new_handle(self) -> str:
+        self._count += 1
+        return f"{self._count}-{self.layer.token(8)}"
+
+    def stats(self) -> Mapping[str, int]:
+        """Counters by name."""
+        return {
+            **self.layer.stats,
+            "calls": len(self._calls),
+            "dialogs": len(self._dialogs),
+            "transactions": self.layer.transactions,
+        }
+
+
+class _UnsupportedError(RemoteError):
+    """420 with the names of the extensions that we lack."""
+
+    def __init__(self, options: list[str]) -> None:
+        super().__init__(420, "Bad Extension")
+        self.options = ", ".join(options)
+
+
+def server_uri(account: TrunkAccount) -> str:
+    """The trunk's server as a SIP URI; a bare host or host:port is allowed in the configuration."""
+    return normal_uri(account.server)
+
+
+def normal_uri(text: str) -> str:
+    """A SIP URI without its brackets, from what people write."""
+    text = text.strip().removeprefix("<").removesuffix(">")
+    return text if text.lower().startswith(("sip:", "sips:")) else f"sip:{text}"
+
+
+def _with_user(server: str, user: str) -> str:
+    scheme, _, rest = server.partition(":")
+    return f"{scheme}:{user.replace('#', '%23')}@{rest.rpartition('@')[2]}"
+
+
+def _bare(uri: str) -> str:
+    """A URI without parameters, as it stands in To."""
+    return uri.partition(";")[0].partition("?")[0]
+
+
+def _dialog_key(request: Request) -> tuple[str, str, str]:
+    """Call-ID, our tag, their tag of a request to us."""
+    return message.call_id(request), message.address(request, "To").tag, message.address(request, "From").tag
+
+
+def _event_package(request: Request) -> str:
+    return (request.headers.get("Event") or "").partition(";")[0].strip().lower()
+
+
+def _ignore(response: Response, now: float) -> None:
+    pass
+
+
+def _ignore_failure(status: int, now: float) -> None:
+    pass

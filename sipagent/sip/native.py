@@ -1,0 +1,365 @@
+"""The native engine: the user agent's core on asyncio's sockets and clock."""
+
+import asyncio
+import ipaddress
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from sipagent.errors import ParseError
+from sipagent.sip import header
+from sipagent.sip.core import UserAgent, normal_uri, server_uri
+from sipagent.sip.engine import (
+    EngineEvent,
+    EngineSettings,
+    HeaderList,
+    PlaceCall,
+    RegistrationChanged,
+    TrunkAccount,
+)
+from sipagent.sip.finder import Target, resolve
+from sipagent.sip.flow import Flow, Locate, Send
+from sipagent.sip.timing import TimerSettings
+from sipagent.sip.transport import TlsSettings, Transports
+
+LARGE_BYTES = 1300  # RFC 3261 §18.1.1: above it UDP gives way to a stream
+NO_STREAM_S = 600.0  # how long we remember that a far end takes no TCP
+MAX_SEARCHES = 2_000
+LINGER_S = 1.5  # at the end, for the answers to our last requests
+EventHandler = Callable[[EngineEvent], None]
+
+
+class NativeEngine:
+    """`SipEngine` in Python: sockets, clock and names outside, all decisions in `UserAgent`."""
+
+    def __init__(self, settings: EngineSettings, timers: TimerSettings | None = None) -> None:
+        self._settings = settings
+        tls = TlsSettings(settings.tls_certificate, settings.tls_key, settings.tls_ca, settings.tls_verify)
+        self._transports = Transports(self._on_message, self._on_lost, settings.public_address, tls)
+        self._agent = UserAgent(settings, self, self._trunk_of, timers)
+        self._on_event: EventHandler | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._searches: OrderedDict[int, list[Target]] = OrderedDict()  # targets that are left, by Locate.key
+        self._no_stream: dict[tuple[str, int], float] = {}
+        self._networks = {trunk.name: _networks(trunk.allow) for trunk in settings.trunks}
+        self._addresses: dict[str, set[str]] = {trunk.name: set() for trunk in settings.trunks}
+        self._flushing = self._stopping = False
+
+    # ---- life
+
+    async def start(self, on_event: EventHandler) -> None:
+        """Bind the listeners and begin to register; raises ConfigError when an address cannot be bound."""
+        self._on_event = on_event
+        await self._transports.listen(self._settings.listen)
+        for trunk in self._settings.trunks:
+            self._learn_numeric(trunk)
+            self._spawn(self._learn_addresses(trunk))
+        self._flush()
+
+    async def stop(self) -> None:
+        """Un-register, BYE or CANCEL what is left, wait a little for the answers, close the transports."""
+        if self._stopping:
+            return
+        self._stopping = True
+        now = time.monotonic()
+        for call in self._agent.calls():
+            call.hangup((), now)
+        self._flush()
+        end = now + LINGER_S
+        while self._agent.layer.unanswered and time.monotonic() < end:  # noqa: ASYNC110 - the core has no event loop
+            await asyncio.sleep(0.02)
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._transports.close()
+
+    async def unregister(self) -> None:
+        """Give up the registrations, so that no new call comes; calls go on."""
+
+    def listening(self) -> tuple[str, ...]:
+        """The bound addresses, as in `EngineSettings.listen` with real ports."""
+        return self._transports.listening()
+
+    def local_address(self, handle: str, trunk: str = "") -> str:
+        """The address that the far end should send media to when nothing else is configured."""
+        call = self._agent.call(handle)
+        if call is not None and call.dialog is not None:
+            return self._transports.local_address(call.dialog.flow.remote[0])
+        known = sorted(self._addresses.get(trunk or (call.trunk if call else ""), ()))
+        return self._transports.local_address(known[0]) if known else self._first_listener()
+
+    def registrations(self) -> Mapping[str, RegistrationChanged]:
+        """Present state by trunk name."""
+        return {}
+
+    def stats(self) -> Mapping[str, int]:
+        """Counters by name, for /metrics."""
+        return self._agent.stats()
+
+    def ladder(self, handle: str) -> tuple[tuple[float, str, str], ...]:
+        """The call's messages so far."""
+        return self._agent.ladders.read(handle)
+
+    # ---- calls
+
+    def ring(self, handle: str, headers: HeaderList = ()) -> None:
+        """180 Ringing."""
+        self._agent.provisional(handle, 180, b"", headers, time.monotonic())
+        self._flush()
+
+    def progress(self, handle: str, body: bytes, headers: HeaderList = ()) -> None:
+        """183 Session Progress with a session description: early media."""
+        self._agent.provisional(handle, 183, body, headers, time.monotonic())
+        self._flush()
+
+    def answer(self, handle: str, body: bytes, headers: HeaderList = ()) -> None:
+        """200 OK; the engine repeats it until the ACK comes."""
+        self._agent.answer(handle, body, headers, time.monotonic())
+        self._flush()
+
+    def reject(self, handle: str, status: int, reason: str = "", headers: HeaderList = ()) -> None:
+        """Any final status from 300 to 699."""
+        self._agent.reject(handle, status, reason, headers, time.monotonic())
+        self._flush()
+
+    def place(self, call: PlaceCall) -> str:
+        """Send INVITE; returns the handle. Challenges are answered once by the engine."""
+        handle = self._agent.place(call, time.monotonic())
+        self._flush()
+        return handle
+
+    def hangup(self, handle: str, headers: HeaderList = ()) -> None:
+        """BYE, CANCEL or 487, whatever the state of the call wants."""
+        call = self._agent.call(handle)
+        if call is not None:
+            call.hangup(headers, time.monotonic())
+            self._flush()
+
+    def reoffer(self, handle: str, offer: bytes) -> None:
+        """Send re-INVITE with an offer (queued behind one that is pending; glare is waited out)."""
+        call = self._agent.call(handle)
+        if call is not None:
+            call.reoffers.offer(offer, time.monotonic())
+            self._flush()
+
+    def accept_reoffer(self, handle: str, body: bytes) -> None:
+        """200 OK to the pending Reoffer."""
+        call = self._agent.call(handle)
+        if call is not None:
+            call.reoffers.accept(body, time.monotonic())
+            self._flush()
+
+    def reject_reoffer(self, handle: str, status: int, reason: str = "") -> None:
+        """Refuse the pending Reoffer, mostly with 488; the session goes on as it was."""
+        call = self._agent.call(handle)
+        if call is not None:
+            call.reoffers.reject(status, reason, time.monotonic())
+            self._flush()
+
+    def send_in_dialog(self, handle: str, method: str, content_type: str, body: bytes) -> None:
+        """INFO or MESSAGE."""
+        call = self._agent.call(handle)
+        if call is not None:
+            call.send_in_dialog(method, content_type, body, time.monotonic())
+            self._flush()
+
+    def refer(self, handle: str, refer_to: str, replaces: str | None = None) -> None:
+        """Blind transfer, or attended when `replaces` names another call of ours."""
+        self._agent.refer(handle, refer_to, replaces, time.monotonic())
+        self._flush()
+
+    def accept_refer(self, handle: str) -> None:
+        """202 Accepted to the pending TransferRequested."""
+        call = self._agent.call(handle)
+        if call is not None:
+            call.transfers.accept(time.monotonic())
+            self._flush()
+
+    def reject_refer(self, handle: str, status: int) -> None:
+        """Refuse it (603)."""
+        call = self._agent.call(handle)
+        if call is not None:
+            call.transfers.reject(status, time.monotonic())
+            self._flush()
+
+    def notify_refer(self, handle: str, status: int, reason: str, done: bool) -> None:
+        """NOTIFY the far end of how its transfer goes (message/sipfrag)."""
+        call = self._agent.call(handle)
+        if call is not None:
+            call.transfers.notify(status, reason, done, time.monotonic())
+            self._flush()
+
+    # ---- what the core asks of the network (Network)
+
+    def flow_for(self, uri: str, size: int) -> Flow | None:
+        """UDP to a numeric address, or an open connection; None = use Locate."""
+        try:
+            host, port = header.host_port(uri)
+        except ParseError:
+            return None
+        if not header.is_numeric(host):
+            return None
+        protocol = _protocol(uri)
+        if protocol != "UDP":
+            return self._transports.open_flow(protocol, host, port or (5061 if protocol == "TLS" else 5060))
+        if size > LARGE_BYTES and header.uri_parameter(uri, "transport") is None and not self._no_stream_at(host, port):
+            return None
+        return self._transports.udp_flow(host, port or 5060)
+
+    def is_open(self, flow: Flow) -> bool:
+        """Whether bytes can still be put on a flow."""
+        return self._transports.is_open(flow)
+
+    # ---- input
+
+    def _on_message(self, data: bytes, flow: Flow) -> None:
+        self._agent.receive(data, flow, time.monotonic())
+        self._flush()
+
+    def _on_lost(self, flow: Flow) -> None:
+        self._agent.layer.flow_lost(flow, time.monotonic())
+        self._flush()
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._agent.on_deadline(time.monotonic())
+        self._flush()
+
+    # ---- output
+
+    def _flush(self) -> None:
+        """Carry out what the core wants; handlers of events may ask for more, which is then done too."""
+        if self._flushing:
+            return
+        self._flushing = True
+        try:
+            while True:
+                actions, events = self._agent.drain()
+                if not actions and not events:
+                    break
+                for action in actions:
+                    if isinstance(action, Send):
+                        if not self._transports.send(action.flow, action.data) and action.flow.reliable:
+                            self._spawn(self._send_anew(action))
+                    else:
+                        self._spawn(self._locate(action))
+                for event in events:
+                    if self._on_event is not None:
+                        self._on_event(event)
+        finally:
+            self._flushing = False
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        deadline = self._agent.deadline
+        if deadline is None:
+            return
+        if self._timer is not None:
+            if self._timer_at <= deadline:
+                return
+            self._timer.cancel()
+        self._timer_at = deadline
+        delay_s = max(0.0, deadline - time.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ---- finding the far end
+
+    async def _locate(self, wanted: Locate) -> None:
+        """Connect to the next target of a URI (RFC 3263); each is tried once for one request."""
+        remaining = self._searches.get(wanted.key)
+        if remaining is None:
+            remaining = list(await self._targets(wanted))
+            self._searches[wanted.key] = remaining
+            while len(self._searches) > MAX_SEARCHES:
+                self._searches.popitem(last=False)
+        flow = None
+        while remaining and flow is None:
+            flow = await self._flow_to(remaining.pop(0))
+        now = time.monotonic()
+        if flow is not None:
+            self._agent.layer.flow_ready(wanted.key, flow, now)
+        else:
+            self._searches.pop(wanted.key, None)
+            self._agent.layer.flow_failed(wanted.key, now)
+        self._flush()
+
+    async def _targets(self, wanted: Locate) -> Sequence[Target]:
+        found = await resolve(wanted.uri)
+        if wanted.size <= LARGE_BYTES or header.uri_parameter(wanted.uri, "transport") is not None:
+            return found
+        # RFC 3261 §18.1.1: TCP first, and UDP when that cannot be had
+        widened: list[Target] = []
+        for target in found:
+            if target.protocol == "UDP" and not self._no_stream_at(target.host, target.port):
+                widened.append(Target("TCP", target.host, target.port, target.name))
+            widened.append(target)
+        return widened
+
+    async def _flow_to(self, target: Target) -> Flow | None:
+        if target.protocol == "UDP":
+            return self._transports.udp_flow(target.host, target.port)
+        try:
+            return await self._transports.connect(target.protocol, target.host, target.port, target.name)
+        except OSError:
+            if target.protocol == "TCP":
+                self._no_stream[(target.host, target.port)] = time.monotonic() + NO_STREAM_S
+            return None
+
+    async def _send_anew(self, action: Send) -> None:
+        """A response whose connection is gone goes to a new one (RFC 3261 §18.2.2); a request fails."""
+        self._on_lost(action.flow)
+
+    def _no_stream_at(self, host: str, port: int | None) -> bool:
+        until = self._no_stream.get((host, port or 5060))
+        return until is not None and time.monotonic() < until
+
+    # ---- trunks
+
+    def _trunk_of(self, address: str) -> str | None:
+        """The trunk whose far end has this address; "" = none."""
+        for name, networks in self._networks.items():
+            if networks:
+                parsed = ipaddress.ip_address(address.partition("%")[0])
+                if any(parsed in network for network in networks):
+                    return name
+            elif address in self._addresses[name]:
+                return name
+        return ""
+
+    def _learn_numeric(self, trunk: TrunkAccount) -> None:
+        for uri in filter(None, (trunk.server, trunk.outbound_proxy)):
+            host = header.host_port(normal_uri(uri))[0]
+            if header.is_numeric(host):
+                self._addresses[trunk.name].add(host)
+
+    async def _learn_addresses(self, trunk: TrunkAccount) -> None:
+        for uri in filter(None, (server_uri(trunk), trunk.outbound_proxy and normal_uri(trunk.outbound_proxy))):
+            for target in await resolve(uri):
+                self._addresses[trunk.name].add(target.host)
+
+    def _first_listener(self) -> str:
+        for specification in self._transports.listening():
+            host = specification.partition(":")[2].rpartition(":")[0].strip("[]")
+            if host not in ("0.0.0.0", "::"):
+                return host
+        return self._settings.public_address or "127.0.0.1"
+
+
+def _protocol(uri: str) -> str:
+    """RFC 3263 §4.1 for a numeric host: the transport parameter, else TLS for sips and UDP for sip."""
+    if uri.lower().startswith("sips:"):
+        return "TLS"
+    return (header.uri_parameter(uri, "transport") or "udp").upper()
+
+
+def _networks(allow: tuple[str, ...]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    return [ipaddress.ip_network(text, strict=False) for text in allow]

@@ -1,0 +1,389 @@
+"""Sockets: UDP, TCP and TLS under one interface (RFC 3261 §18). Nothing else of the stack touches them."""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sipagent.errors import ConfigError, ParseError
+from sipagent.sip.flow import Flow
+from sipagent.sip.framing import StreamFramer
+from sipagent.sip.header import bracketed
+
+MAX_CONNECTIONS = 2_000
+MAX_UNSENT_BYTES = 1_048_576  # a far end that does not read is dropped
+PARTIAL_MESSAGE_S = 32.0  # a message that trickles in for longer ends its connection
+CONNECT_S = 4.0
+PING_S = 100.0  # RFC 5626 §4.4.1: 95 to 120 s on a connection that we opened
+PONG_S = 10.0
+RECEIVE_BUFFER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """File names; `ca` "" = the system's authorities."""
+
+    certificate: str = ""
+    key: str = field(default="", repr=False)
+    ca: str = ""
+    verify: bool = True
+
+    def client_context(self) -> ssl.SSLContext:
+        """For connections that we open: the certificate must be the server's (RFC 5922)."""
+        context = ssl.create_default_context(cafile=self.ca or None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if self.certificate:
+            context.load_cert_chain(self.certificate, self.key or None)
+        return context
+
+    def server_context(self) -> ssl.SSLContext:
+        """For our listeners."""
+        if not self.certificate:
+            raise ConfigError("sip.tls_certificate", "a TLS listener needs a certificate", "name a PEM file")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self.certificate, self.key or None)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError("sip.tls_certificate", f"cannot be used: {error}", "check both PEM files") from error
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A bound address. `address` may be a wildcard."""
+
+    protocol: str
+    address: str
+    port: int
+
+    @property
+    def wildcard(self) -> bool:
+        """Bound to all addresses of its family."""
+        return self.address in ("0.0.0.0", "::")
+
+    @property
+    def family(self) -> int:
+        """AF_INET or AF_INET6."""
+        return socket.AF_INET6 if ":" in self.address else socket.AF_INET
+
+    def __str__(self) -> str:
+        return f"{self.protocol.lower()}:{bracketed(self.address)}:{self.port}"
+
+
+class Transports:
+    """All sockets of an engine. Received messages and broken connections are reported by the two callbacks."""
+
+    def __init__(
+        self,
+        on_message: Callable[[bytes, Flow], None],
+        on_lost: Callable[[Flow], None],
+        public_address: str = "",
+        tls: TlsSettings | None = None,
+    ) -> None:
+        self.on_message, self.on_lost = on_message, on_lost
+        self._public, self._tls = public_address, tls or TlsSettings()
+        self._listeners: list[Listener] = []
+        self._udp: dict[int, asyncio.DatagramTransport] = {}  # by listener
+        self._servers: list[asyncio.Server] = []
+        self._connections: dict[int, _Connection] = {}
+        self._by_peer: dict[tuple[str, str, int, str], int] = {}
+        self._local: dict[str, str] = {}
+        self._numbers = 0
+        self._client_context: ssl.SSLContext | None = None
+
+    async def listen(self, specifications: tuple[str, ...]) -> None:
+        """Bind "udp:127.0.0.1:5060", "tcp:[::1]:5060" …; ConfigError when one cannot be bound."""
+        for specification in specifications:
+            protocol, host, port = parse_listen(specification)
+            try:
+                await self._bind(protocol, host, port)
+            except OSError as error:
+                raise ConfigError("sip.listen", f"{specification} cannot be bound: {error}", "free the port") from error
+
+    def listening(self) -> tuple[str, ...]:
+        """The bound addresses with their real ports."""
+        return tuple(str(listener) for listener in self._listeners)
+
+    def udp_flow(self, host: str, port: int) -> Flow | None:
+        """A flow by UDP; None when no listener has the address family."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        candidates = [i for i in self._udp if self._listeners[i].family == family]
+        if not candidates:
+            return None
+        local = self.local_address(host)
+        best = next(
+            (i for i in candidates if self._listeners[i].address == local),
+            next((i for i in candidates if self._listeners[i].wildcard), candidates[0]),
+        )
+        return Flow("UDP", (host, port), self._advertised(self._listeners[best], host), 0, best)
+
+    def open_flow(self, protocol: str, host: str, port: int, name: str = "") -> Flow | None:
+        """An open connection to that address."""
+        number = self._by_peer.get((protocol, host, port, name))
+        connection = self._connections.get(number) if number is not None else None
+        return connection.flow if connection is not None else None
+
+    async def connect(self, protocol: str, host: str, port: int, name: str = "") -> Flow:
+        """A connection, made anew when none is open. `name` is checked against a TLS certificate. Raises OSError."""
+        found = self.open_flow(protocol, host, port, name)
+        if found is not None:
+            return found
+        context = None
+        if protocol == "TLS":
+            if self._client_context is None:
+                self._client_context = self._tls.client_context()
+            context = self._client_context
+        loop = asyncio.get_running_loop()
+        bind = self._bind_address(protocol, host)
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(self, protocol, outgoing=True),
+                    host,
+                    port,
+                    ssl=context,
+                    server_hostname=(name or host) if context else None,
+                    local_addr=(bind, 0) if bind else None,
+                )
+        except TimeoutError as error:
+            raise OSError(f"no connection to {host}:{port} within {CONNECT_S} s") from error
+        if connection.flow is None:
+            raise OSError(f"the connection to {host}:{port} broke at once")
+        self._by_peer[(protocol, host, port, name)] = connection.flow.connection
+        return connection.flow
+
+    def is_open(self, flow: Flow) -> bool:
+        """Whether bytes can be put on a flow."""
+        return flow.listener in self._udp if flow.protocol == "UDP" else flow.connection in self._connections
+
+    def send(self, flow: Flow, data: bytes) -> bool:
+        """Put bytes on a flow; False when it is gone."""
+        if flow.protocol == "UDP":
+            transport = self._udp.get(flow.listener)
+            if transport is None or transport.is_closing():
+                return False
+            transport.sendto(data, flow.remote)
+            return True
+        connection = self._connections.get(flow.connection)
+        return connection is not None and connection.send(data)
+
+    def local_address(self, host: str) -> str:
+        """Our address on the way to a host (numeric)."""
+        if self._public:
+            return self._public
+        found = self._local.get(host)
+        if found is None:
+            if len(self._local) > 4096:
+                self._local.clear()  # strangers must not fill it
+            found = self._local[host] = _source_address(host)
+        return found
+
+    async def close(self) -> None:
+        """Close everything."""
+        for server in self._servers:
+            server.close()
+        for connection in list(self._connections.values()):
+            connection.close()
+        for transport in self._udp.values():
+            transport.close()
+        self._udp.clear()
+        await asyncio.sleep(0)  # lets the transports report their end
+
+    async def _bind(self, protocol: str, host: str, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        number = len(self._listeners)
+        if protocol == "UDP":
+            transport, _ = await loop.create_datagram_endpoint(
+                lambda: _Datagrams(self, number), local_addr=(host, port)
+            )
+            bound: socket.socket = transport.get_extra_info("socket")
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+            self._udp[number] = transport
+        else:
+            context = self._tls.server_context() if protocol == "TLS" else None
+            server = await loop.create_server(
+                lambda: _Connection(self, protocol, outgoing=False), host, port, ssl=context, backlog=512
+            )
+            bound = server.sockets[0]
+            self._servers.append(server)
+        address, real_port = bound.getsockname()[:2]
+        self._listeners.append(Listener(protocol, address, real_port))
+
+    def _advertised(self, listener: Listener, remote_host: str) -> tuple[str, int]:
+        if self._public or listener.wildcard:
+            return self.local_address(remote_host), listener.port
+        return listener.address, listener.port
+
+    def _bind_address(self, protocol: str, host: str) -> str:
+        """Connect from the address that we listen on, so that the far end knows us by one address."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        bound = [x for x in self._listeners if x.family == family and not x.wildcard]
+        same = [x for x in bound if x.protocol == protocol] or bound
+        return same[0].address if same and len(bound) == len(self._listeners) else ""
+
+    def opened(self, connection: "_Connection", remote: tuple[str, int], local: tuple[str, int]) -> Flow | None:
+        """A connection is there; gives its flow, None when there are too many."""
+        if len(self._connections) >= MAX_CONNECTIONS:
+            return None
+        self._numbers += 1
+        number = self._numbers
+        listener = next((x for x in self._listeners if x.protocol == connection.protocol), None)
+        if listener is not None:
+            local = (local[0] if not self._public else self._public, listener.port)
+        flow = Flow(connection.protocol, remote, local, number)
+        self._connections[number] = connection
+        if not connection.outgoing:
+            self._by_peer.setdefault((flow.protocol, *remote, ""), number)
+        return flow
+
+    def closed(self, flow: Flow) -> None:
+        """A connection is gone."""
+        if self._connections.pop(flow.connection, None) is not None:
+            for key in [key for key, number in self._by_peer.items() if number == flow.connection]:
+                del self._by_peer[key]
+            self.on_lost(flow)
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    """One UDP socket."""
+
+    def __init__(self, owner: Transports, number: int) -> None:
+        self._owner, self._number = owner, number
+
+    def datagram_received(self, data: bytes, source: tuple[str, int]) -> None:
+        """One datagram is one message; CRLFs alone keep a NAT binding open (RFC 5626)."""
+        if len(data) <= 4 and not data.strip(b"\r\n\0"):
+            return
+        listener = self._owner._listeners[self._number]
+        host, port = source[0], source[1]
+        local = self._owner._advertised(listener, host)
+        self._owner.on_message(data, Flow("UDP", (host, port), local, 0, self._number))
+
+    def error_received(self, error: Exception) -> None:
+        """ICMP says that somebody is not there; the transaction's own timers find out who."""
+
+
+class _Connection(asyncio.Protocol):
+    """One TCP or TLS connection, opened by either side."""
+
+    def __init__(self, owner: Transports, protocol: str, outgoing: bool) -> None:
+        self.protocol, self.outgoing = protocol, outgoing
+        self.flow: Flow | None = None
+        self._owner = owner
+        self._framer = StreamFramer()
+        self._transport: asyncio.Transport | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._keepalive: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The flow begins."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        remote, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        if remote is not None and local is not None:
+            self.flow = self._owner.opened(self, (remote[0], remote[1]), (local[0], local[1]))
+        if self.flow is None:
+            transport.abort()
+        elif self.outgoing:
+            self._plan_ping()
+
+    def data_received(self, data: bytes) -> None:
+        """Cut into messages and hand them on."""
+        if self.flow is None:
+            return
+        self._cancel_patience()
+        pings = self._framer.pings
+        try:
+            messages = self._framer.feed(data)
+        except ParseError:
+            self.close()
+            return
+        if self._framer.pings > pings:
+            self.send(b"\r\n")
+        for message in messages:
+            self._owner.on_message(message, self.flow)
+        if self._framer.broken:
+            self.close()
+        elif self._framer.partial:
+            self._patience = asyncio.get_running_loop().call_later(PARTIAL_MESSAGE_S, self._lose_patience)
+        if self.outgoing and data:
+            self._plan_ping()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The flow ends."""
+        self._cancel_patience()
+        if self._keepalive is not None:
+            self._keepalive.cancel()
+        if self.flow is not None:
+            self._owner.closed(self.flow)
+
+    def send(self, data: bytes) -> bool:
+        """Write; False when the connection is closing or its far end does not read."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            self._transport.abort()
+            return False
+        self._transport.write(data)
+        return True
+
+    def close(self) -> None:
+        """Close after what is written."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _lose_patience(self) -> None:
+        if self._framer.partial:
+            self.close()
+
+    def _cancel_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _plan_ping(self) -> None:
+        if self._keepalive is not None:
+            self._keepalive.cancel()
+        self._keepalive = asyncio.get_running_loop().call_later(PING_S, self._ping)
+
+    def _ping(self) -> None:
+        """RFC 5626 §4.4.1: a double CRLF; whatever comes back within 10 s shows that the flow lives."""
+        if self.send(b"\r\n\r\n"):
+            self._keepalive = asyncio.get_running_loop().call_later(PONG_S, self._no_pong)
+
+    def _no_pong(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def parse_listen(specification: str) -> tuple[str, str, int]:
+    """Protocol, host and port of a listener; ConfigError when it is none."""
+    protocol, _, rest = specification.partition(":")
+    host, _, port = rest.rpartition(":")
+    host = host.strip("[]")
+    try:
+        ipaddress.ip_address(host)
+        number = int(port)
+    except ValueError as error:
+        raise ConfigError("sip.listen", f"{specification!r} is no listener", "write udp:ADDRESS:PORT") from error
+    if protocol.upper() not in ("UDP", "TCP", "TLS") or not 0 <= number <= 65535:
+        raise ConfigError("sip.listen", f"{specification!r} is no listener", "use udp, tcp or tls")
+    return protocol.upper(), host, number
+
+
+def _source_address(host: str) -> str:
+    """The address that the kernel would send from; no packet leaves."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, 9))
+            address: str = probe.getsockname()[0]
+        except OSError:
+            return "::1" if family == socket.AF_INET6 else "127.0.0.1"
+        return address
