@@ -12,6 +12,7 @@ from sipmessage import Request, Response
 from sipagent.errors import LocalError, ParseError, RemoteError
 from sipagent.sip import header, message
 from sipagent.sip.agenda import Agenda
+from sipagent.sip.bindings import Bindings, first_hop, route_value, server_uri
 from sipagent.sip.body import SDP, accepts_sdp, session_description
 from sipagent.sip.call import ALLOW, SUPPORTED, Call, CallState
 from sipagent.sip.dialog import Dialog, dialog_from_request
@@ -63,7 +64,7 @@ class UserAgent:
         self._agenda = Agenda()
         self._events: list[EngineEvent] = []
         self._count = 0
-        self.realms: dict[str, set[str]] = {}  # by trunk: who has proved to be its registrar
+        self.bindings = Bindings(self.layer, self.emit, settings.keepalive_s)
 
     # ---- input and output
 
@@ -74,15 +75,21 @@ class UserAgent:
     @property
     def deadline(self) -> float | None:
         """When `on_deadline` wants to be called."""
-        return earliest(self.layer.deadline, self._agenda.deadline)
+        return earliest(self.layer.deadline, self._agenda.deadline, self.bindings.deadline)
 
     def on_deadline(self, now: float) -> None:
         """Run what is due."""
         self.layer.on_deadline(now)
+        self.bindings.on_deadline(now)
         for machine in self._agenda.due(now):
             if isinstance(machine, Call):
                 machine.on_deadline(now)
                 self.watch(machine)
+
+    def flow_lost(self, flow: Flow, now: float) -> None:
+        """A connection broke."""
+        self.layer.flow_lost(flow, now)
+        self.bindings.flow_lost(flow, now)
 
     def drain(self) -> tuple[list[Action], list[EngineEvent]]:
         """What is to be sent and located, and what our user should know; once."""
@@ -244,7 +251,12 @@ class UserAgent:
         if flow is None or not call.trunk or self._identify(flow.remote[0]) != call.trunk:
             return None
         account = self._accounts.get(call.trunk)
-        if call.authentication is None and account is not None and account.password and self.realms.get(call.trunk):
+        if (
+            call.authentication is None
+            and account is not None
+            and account.password
+            and self.bindings.realms.get(call.trunk)
+        ):
             call.authentication = self._authentication(account)
         return call.authentication
 
@@ -404,10 +416,12 @@ class UserAgent:
         if target.scheme not in ("sip", "sips"):
             raise LocalError(f"{wanted.to!r} needs a trunk")
         request = Request("INVITE", message.target(to))
-        hop = to
+        routes = self.bindings.service_route(account.name) if account else ()
         if account is not None and account.outbound_proxy:
-            hop = normal_uri(account.outbound_proxy)
-            request.headers.add("Route", f"<{hop};lr>" if header.uri_parameter(hop, "lr") is None else f"<{hop}>")
+            routes = (route_value(first_hop(account)), *routes)
+        for route in routes:
+            request.headers.add("Route", route)
+        hop = header.parse_address(routes[0]).uri if routes else to
         request.headers.add("Max-Forwards", "70")
         request.headers.add("From", f"{self._from(wanted, account, target.host)};tag={self.layer.token()}")
         request.headers.add("To", f"<{_bare(to)}>")
@@ -439,7 +453,7 @@ class UserAgent:
 
     def _authentication(self, account: TrunkAccount) -> Authentication:
         """Credentials of a trunk; once its registrar is known, only the trunk's own realms may ask for them."""
-        realms = self.realms.get(account.name) or set()
+        realms = self.bindings.realms.get(account.name, frozenset())
         if realms:
             realms = realms | {account.domain, header.parse_uri(server_uri(account)).host}
         username = account.auth_username or account.username
@@ -469,17 +483,6 @@ class _UnsupportedError(RemoteError):
     def __init__(self, options: list[str]) -> None:
         super().__init__(420, "Bad Extension")
         self.options = ", ".join(options)
-
-
-def server_uri(account: TrunkAccount) -> str:
-    """The trunk's server as a SIP URI; a bare host or host:port is allowed in the configuration."""
-    return normal_uri(account.server)
-
-
-def normal_uri(text: str) -> str:
-    """A SIP URI without its brackets, from what people write."""
-    text = text.strip().removeprefix("<").removesuffix(">")
-    return text if text.lower().startswith(("sip:", "sips:")) else f"sip:{text}"
 
 
 def _with_user(server: str, user: str) -> str:

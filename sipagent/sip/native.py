@@ -8,13 +8,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from sipagent.errors import ParseError
 from sipagent.sip import header
-from sipagent.sip.core import UserAgent, normal_uri, server_uri
+from sipagent.sip.bindings import contact_user, first_hop, server_uri
+from sipagent.sip.core import UserAgent
 from sipagent.sip.engine import (
     EngineEvent,
     EngineSettings,
     HeaderList,
     PlaceCall,
     RegistrationChanged,
+    RegistrationState,
     TrunkAccount,
 )
 from sipagent.sip.finder import Target, resolve
@@ -54,8 +56,7 @@ class NativeEngine:
         self._on_event = on_event
         await self._transports.listen(self._settings.listen)
         for trunk in self._settings.trunks:
-            self._learn_numeric(trunk)
-            self._spawn(self._learn_addresses(trunk))
+            self._spawn(self._begin_trunk(trunk))
         self._flush()
 
     async def stop(self) -> None:
@@ -64,11 +65,12 @@ class NativeEngine:
             return
         self._stopping = True
         now = time.monotonic()
+        self._agent.bindings.unregister(now)
         for call in self._agent.calls():
             call.hangup((), now)
         self._flush()
         end = now + LINGER_S
-        while self._agent.layer.unanswered and time.monotonic() < end:  # noqa: ASYNC110 - the core has no event loop
+        while (self._agent.layer.unanswered or self._agent.bindings.leaving) and time.monotonic() < end:  # noqa: ASYNC110 - the core has no event loop
             await asyncio.sleep(0.02)
         if self._timer is not None:
             self._timer.cancel()
@@ -79,6 +81,8 @@ class NativeEngine:
 
     async def unregister(self) -> None:
         """Give up the registrations, so that no new call comes; calls go on."""
+        self._agent.bindings.unregister(time.monotonic())
+        self._flush()
 
     def listening(self) -> tuple[str, ...]:
         """The bound addresses, as in `EngineSettings.listen` with real ports."""
@@ -94,7 +98,10 @@ class NativeEngine:
 
     def registrations(self) -> Mapping[str, RegistrationChanged]:
         """Present state by trunk name."""
-        return {}
+        disabled = {
+            trunk.name: RegistrationChanged(trunk.name, RegistrationState.DISABLED) for trunk in self._settings.trunks
+        }
+        return {**disabled, **self._agent.bindings.states()}
 
     def stats(self) -> Mapping[str, int]:
         """Counters by name, for /metrics."""
@@ -221,7 +228,7 @@ class NativeEngine:
         self._flush()
 
     def _on_lost(self, flow: Flow) -> None:
-        self._agent.layer.flow_lost(flow, time.monotonic())
+        self._agent.flow_lost(flow, time.monotonic())
         self._flush()
 
     def _on_timer(self) -> None:
@@ -335,16 +342,24 @@ class NativeEngine:
                 return name
         return ""
 
-    def _learn_numeric(self, trunk: TrunkAccount) -> None:
-        for uri in filter(None, (trunk.server, trunk.outbound_proxy)):
-            host = header.host_port(normal_uri(uri))[0]
-            if header.is_numeric(host):
-                self._addresses[trunk.name].add(host)
+    async def _begin_trunk(self, trunk: TrunkAccount) -> None:
+        """Learn the addresses of a trunk, then register and keep it alive."""
+        found: list[Target] = []
+        for uri in dict.fromkeys((first_hop(trunk), server_uri(trunk))):
+            found.extend(await resolve(uri))
+        self._addresses[trunk.name].update(target.host for target in found)
+        now = time.monotonic()
+        if trunk.register:
+            contact, rewrite = self._contact(trunk, found[0] if found else None)
+            self._agent.bindings.register(trunk, contact, rewrite, now)
+        self._agent.bindings.keep_alive(trunk, now)
+        self._flush()
 
-    async def _learn_addresses(self, trunk: TrunkAccount) -> None:
-        for uri in filter(None, (server_uri(trunk), trunk.outbound_proxy and normal_uri(trunk.outbound_proxy))):
-            for target in await resolve(uri):
-                self._addresses[trunk.name].add(target.host)
+    def _contact(self, trunk: TrunkAccount, target: Target | None) -> tuple[str, bool]:
+        """Our Contact URI towards a trunk, and whether the registrar may correct it (RFC 3581 by UDP only)."""
+        flow = self._transports.expected_flow(*((target.protocol, target.host) if target else ("UDP", "")))
+        contact = header.parse_address(flow.contact(contact_user(trunk))).uri
+        return contact, flow.protocol == "UDP" and not self._settings.public_address
 
     def _first_listener(self) -> str:
         for specification in self._transports.listening():

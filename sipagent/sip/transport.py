@@ -123,6 +123,14 @@ class Transports:
         )
         return Flow("UDP", (host, port), self._advertised(self._listeners[best], host), 0, best)
 
+    def expected_flow(self, protocol: str, host: str) -> Flow:
+        """What a flow to a host will look like from the outside; host "" = any."""
+        listener = next((x for x in self._listeners if x.protocol == protocol), None)
+        port = listener.port if listener else 5061 if protocol == "TLS" else 5060
+        if listener is not None and not listener.wildcard and not self._public:
+            return Flow(protocol, (host, 0), (listener.address, port))
+        return Flow(protocol, (host, 0), (self.local_address(host or "192.0.2.1"), port))
+
     def open_flow(self, protocol: str, host: str, port: int, name: str = "") -> Flow | None:
         """An open connection to that address."""
         number = self._by_peer.get((protocol, host, port, name))

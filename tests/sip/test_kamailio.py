@@ -1,0 +1,87 @@
+"""Registration and calls through a real Kamailio."""
+
+import pytest
+
+from sipagent.sip.engine import Answered, Confirmed, Ended, IncomingCall, PlaceCall, RegistrationChanged, TrunkAccount
+from tests.sip.support import SDP, station
+from tests.support.kamailio import kamailio
+from tests.support.sipp import sipp
+
+pytestmark = pytest.mark.peers
+
+
+def trunk(user: str, port: int, transport: str = "", password: str = "") -> TrunkAccount:
+    return TrunkAccount(
+        name="kam",
+        server=f"sip:127.0.0.1:{port}{transport}",
+        username=user,
+        password=password or f"{user}-secret",
+        expires_s=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("transport", "options"), [("", ()), (";transport=tcp", ()), ("", ("WITH_SHA256",))], ids=["udp", "tcp", "sha256"]
+)
+async def test_engine_registers_and_unregisters(transport: str, options: tuple[str, ...]) -> None:
+    async with kamailio(25500, options=options) as proxy, station(25501, trunk("agent", 25500, transport)) as agent:
+        registered = await agent.expect(RegistrationChanged, where="REGISTERED: 'registered'")
+        assert registered.expires_s == 60
+        assert len(await proxy.contacts("agent")) == 1
+        await agent.engine.unregister()
+        await agent.expect(RegistrationChanged, where="UNREGISTERED: 'unregistered'")
+        assert await proxy.contacts("agent") == []
+
+
+async def test_wrong_password_is_refused_and_told() -> None:
+    async with kamailio(25503), station(25504, trunk("agent", 25503, password="wrong")) as agent:
+        refused = await agent.expect(RegistrationChanged, where="REFUSED: 'refused'")
+        assert refused.status == 401
+        assert refused.retry_in_s >= 30
+
+
+@pytest.mark.parametrize("transport", ["", ";transport=tcp"], ids=["udp", "tcp"])
+async def test_call_between_two_engines_runs_through_the_proxy_with_its_record_route(transport: str) -> None:
+    async with (
+        kamailio(25506, options=("WITH_407",)),
+        station(25507, trunk("alice", 25506, transport)) as alice,
+        station(25508, trunk("bob", 25506, transport)) as bob,
+    ):
+        for one in (alice, bob):
+            await one.expect(RegistrationChanged, where="REGISTERED: 'registered'")
+        bob.answer_all()
+        handle = alice.engine.place(PlaceCall("bob", "kam", SDP))
+        answered = await alice.expect(Answered)
+        assert answered.body == SDP
+        incoming = await bob.expect(IncomingCall)
+        assert incoming.from_uri.startswith("sip:alice@")
+        assert incoming.trunk == "kam"
+        await bob.expect(Confirmed)
+        alice.engine.hangup(handle)
+        ended = await bob.expect(Ended)
+        assert ended.by == "remote"
+        assert "Record-Route" in str(bob.engine.ladder(incoming.handle))
+        assert "alice-secret" not in str(alice.engine.ladder(handle))
+        assert "Proxy-Authorization: ***" in str(alice.engine.ladder(handle))
+
+
+async def test_call_to_the_pstn_side_is_hung_up_by_us() -> None:
+    async with (
+        kamailio(25510, pstn="127.0.0.1:25512"),
+        sipp("uas", port=25512) as far_end,
+        station(25511, trunk("agent", 25510)) as agent,
+    ):
+        await agent.expect(RegistrationChanged, where="REGISTERED: 'registered'")
+        handle = agent.engine.place(PlaceCall("+15551234", "kam", SDP))
+        await agent.expect(Answered)
+        agent.engine.hangup(handle)
+        assert await far_end.finished() == 0, far_end.errors()
+
+
+async def test_503_of_the_only_server_ends_the_call_with_its_status() -> None:
+    async with kamailio(25514), station(25515, trunk("agent", 25514)) as agent:
+        await agent.expect(RegistrationChanged, where="REGISTERED: 'registered'")
+        agent.engine.place(PlaceCall("down", "kam", SDP))
+        ended = await agent.expect(Ended)
+        assert (ended.status, ended.by) == (503, "refused")
+        assert ("Retry-After", "1") in ended.headers
