@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 
-from sipagent.calls.call import Call, Ending
+from sipagent.calls.call import Call, CallState, Ending
 from sipagent.calls.changes import Changes
 from sipagent.calls.conversation_events import ConversationEvents
 from sipagent.calls.inbound import Inbound
@@ -15,7 +15,7 @@ from sipagent.calls.outbound import Outbound
 from sipagent.rtp import control as media
 from sipagent.service import messages
 from sipagent.sip import engine as sip
-from sipagent.sip.outcome import Outcome, outcome_of
+from sipagent.sip.outcome import Outcome, outcome_of, reasons
 
 log = structlog.get_logger(__name__)
 
@@ -101,8 +101,10 @@ class CallControl:
             return
         call, _ = found
         if call.ending is None:
-            outcome = Outcome.ANSWERED if call.answered else outcome_of(event.status, event.headers)
-            call.ending = Ending(outcome, event.by, event.status, event.reason)
+            rang = CallState.RINGING.value in call.state_times
+            outcome = Outcome.ANSWERED if call.answered else outcome_of(event.status, event.headers, rang=rang)
+            q850 = next((reason.cause for reason in reasons(event.headers) if reason.protocol == "Q.850"), 0)
+            call.ending = Ending(outcome, event.by, event.status, event.reason, q850)
         self.life.finish(call)
 
 

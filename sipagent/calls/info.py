@@ -2,7 +2,7 @@
 
 
 def digit_of_info(content_type: str, body: bytes) -> tuple[str, int] | None:
-    """Digit and duration in ms of an INFO body: application/dtmf-relay (`Signal=5\\r\\nDuration=160`) or application/dtmf."""
+    """Digit and duration in ms of an INFO body: `Signal=5`, `Duration=160` in application/dtmf-relay, or application/dtmf."""
     kind = content_type.split(";")[0].strip().lower()
     text = body.decode("ascii", errors="replace")
     if kind == "application/dtmf":

@@ -116,6 +116,7 @@ class Lifecycle:
             self.finish(call)
 
     def admit(self, call: Call, row: Row, session: MediaSession | None = None, body: bytes = b"") -> None:
+        """Take a call in: row opened, record begun, brain asked."""
         call.place = Placement(row.plane, row.number, next(self._generations) & 0xFFFFFFFF)
         session = session or self.session(call.trunk, row, "")
         self.live[call.id] = Live(row, session, body or session.offer())
@@ -128,6 +129,7 @@ class Lifecycle:
         self.offer(call, avoid=-1, resumed=False)
 
     def offer(self, call: Call, avoid: int, resumed: bool) -> None:
+        """Ask a worker; without one, whoever comes up next is asked."""
         assert call.place is not None
         worker = self.workers.pick(avoid)
         if worker is None:
@@ -163,18 +165,21 @@ class Lifecycle:
         self.offer(call, avoid=late, resumed=False)
 
     def nobody(self, call: Call) -> None:
+        """No worker took the call before it was answered."""
         call.ending = Ending(Outcome.CONGESTED, "local", 503, "no worker")
         if call.handle:
             self.engine.reject(call.handle, 503, "No Worker", (("Retry-After", "5"),))
         self.finish(call)
 
     def await_media(self, call: Call) -> None:
+        """Connect with the first packet of the far end, or a moment after the ACK."""
         if self.live[call.id].heard:
             self.connect(call)
         else:
             self.timer(call, "media", MEDIA_WAIT_S, lambda: self.connect(call))
 
     def connect(self, call: Call) -> None:
+        """Both sides can talk: the conversation begins."""
         self.cancel_timer(call, "media")
         if call.state is not CallState.ANSWERED:
             return
@@ -188,6 +193,7 @@ class Lifecycle:
             self.tell_worker(call, messages.Connected(call.id, self.live[call.id].session.sample_rate_hz))
 
     def accept_answer(self, call: Call, body: bytes) -> bool:
+        """Settle our offer by its answer; False when the answer is of no use and the call was ended."""
         try:
             self.live[call.id].session.accept(body)
         except (ParseError, RemoteError) as problem:
@@ -231,11 +237,13 @@ class Lifecycle:
         self.maybe_conclude(call)
 
     def maybe_conclude(self, call: Call) -> None:
+        """Conclude when media plane and worker have said their last words."""
         live = self.live.get(call.id)
         if live is not None and live.finishing and live.finished and live.row is None:
             self.conclude(call)
 
     def conclude(self, call: Call) -> None:
+        """The end: the record is complete, everything is given back."""
         live = self.live.pop(call.id, None)
         if live is None:
             return
@@ -254,6 +262,7 @@ class Lifecycle:
         self._on_ended(call)
 
     def session(self, trunk: Trunk | None, row: Row, handle: str) -> MediaSession:
+        """The offer/answer state of a new call, with the address that the far end is told."""
         address = self.config.sip.public_address or self.config.media.address
         if address in ("0.0.0.0", "::"):
             address = self.engine.local_address(handle, trunk.name if trunk else "")
@@ -269,19 +278,23 @@ class Lifecycle:
             worker.calls.discard(call.id)
 
     def tell_worker(self, call: Call, message: messages.ToWorker) -> None:
+        """Send to the worker that talks this call, if there is one."""
         if worker := self._worker_of(call):
             worker.send(message)
 
     def tell_row(self, call: Call, make: Callable[[int, int], media.Command]) -> None:
+        """Send a command for the row of this call, as long as it has one."""
         live = self.live.get(call.id)
         if call.place is not None and live is not None and live.row is not None:
             self.planes[call.place.plane].send(make(call.place.row, call.place.generation))
 
     def timer(self, call: Call, name: str, seconds: float, action: Callable[[], None]) -> None:
+        """Run `action` after `seconds`, in place of the timer of that name."""
         self.cancel_timer(call, name)
         self.live[call.id].timers[name] = self.loop.call_later(seconds, action)
 
     def cancel_timer(self, call: Call, name: str) -> None:
+        """Forget a timer."""
         live = self.live.get(call.id)
         if live is not None and (timer := live.timers.pop(name, None)):
             timer.cancel()

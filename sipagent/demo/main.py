@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from rich.console import Console
 from sipagent.demo import report, script
 from sipagent.demo.registrar import Registrar
 
+EXAMPLES: Final = Path(str(resources.files("sipagent.examples")))
 HOST: Final = "127.0.0.1"
 START_S: Final = 60.0  # models are loaded and checked on the first start
 CALL_S: Final = 120.0
@@ -36,10 +38,11 @@ ports = [{first_port}, {last_port}]
 
 [conversation]
 workers = 1
+brain_paths = ["{examples}"]
 
 [[route]]
 to = "*"
-brain = "sipagent.examples.receptionist:Receptionist"
+brain = "receptionist:Receptionist"
 record = "wav"
 
 [http]
@@ -186,7 +189,7 @@ async def play(folder: Path, console: Console) -> dict[str, Any]:
     port = registrar.address[1]
     config = CONFIG.format(
         sip_address=f"{HOST}:{free_port()}", open_door="false", media_address=HOST, folder=demo.folder,
-        **_port_range(), trunk=TRUNK.format(host=HOST, port=port, password=password),
+        examples=EXAMPLES, **_port_range(), trunk=TRUNK.format(host=HOST, port=port, password=password),
     )  # fmt: skip
     calls = []
     known: set[str] = set()
@@ -212,7 +215,7 @@ async def listen(folder: Path, console: Console) -> None:
     address = own_address()
     port = 5060 if _is_free(address, 5060) else free_port()
     config = CONFIG.format(
-        sip_address=f"{address}:{port}", open_door="true", media_address=address, folder=demo.folder,
+        sip_address=f"{address}:{port}", open_door="true", media_address=address, folder=demo.folder, examples=EXAMPLES,
         **_port_range(), trunk="",
     )  # fmt: skip
     known: set[str] = set()

@@ -49,10 +49,11 @@ class Service:
             config.conversation.workers,
             WorkerSettings(
                 talks,
-                config.conversation.model_path,
-                config.conversation.brain_paths,
-                config.log.level,
-                config.log.format,
+                model_path=config.conversation.model_path,
+                brain_paths=config.conversation.brain_paths,
+                apology=self.recordings.apology,
+                log_level=config.log.level,
+                log_format=config.log.format,
             ),
             config.conversation.stuck_seconds,
             WorkerHandlers(
@@ -72,7 +73,7 @@ class Service:
         ]
         self.life = Lifecycle(config, self.engine, self.planes, self.workers, self.recordings, self._begun, self._ended)
         self.control = CallControl(self.life)
-        self.http = HttpServer(config.http, HttpControl(self.control)) if config.http.listen else None
+        self.http = HttpServer(config, HttpControl(self.control)) if config.http.listen else None
 
     async def start(self) -> None:
         """Bind everything and begin to register; raises ConfigError."""

@@ -36,9 +36,10 @@ directory = "{folder}/records"
 class Service:
     """A running service under test."""
 
-    def __init__(self, folder: Path, sip_port: int, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, folder: Path, sip_port: int, rtp_ports: range, process: asyncio.subprocess.Process) -> None:
         self.folder = folder
         self.sip_port = sip_port
+        self.rtp_ports = rtp_ports
         self.process = process
         self.http = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(folder / "http.sock")), base_url="http://sipagent", timeout=10
@@ -104,7 +105,7 @@ async def service(folder: Path, extra: str, ports: int = 40, start_seconds: floa
             sys.executable, "-m", "sipagent.cli", "serve", "--config", str(config),
             stdout=log, stderr=log, env=environment, cwd=folder,
         )  # fmt: skip
-    running = Service(folder, sip_port, process)
+    running = Service(folder, sip_port, range(first, first + ports), process)
     try:
         async with asyncio.timeout(start_seconds):
             while True:

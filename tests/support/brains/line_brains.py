@@ -1,0 +1,42 @@
+"""Brains for tests of the line: they greet, and do to their worker what the key says."""
+
+import os
+import signal
+import time
+
+from sipagent.brain import Brain
+from sipagent.brain.contract import Caller, Decline
+
+
+class Plain(Brain):
+    """Greets, repeats what it heard."""
+
+    async def greeting(self) -> str:
+        return "Welcome to the line test. Please speak after this sentence."
+
+    async def on_user_turn(self, text: str) -> str:
+        return f"You said: {text}"
+
+
+class Harmful(Plain):
+    """1 blocks the worker for 5 s, 9 kills it, 5 ends the call politely."""
+
+    async def on_digit(self, digit: str) -> str | None:
+        if digit == "1":
+            time.sleep(5)
+        elif digit == "9":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif digit == "5":
+            self.call.hangup("by key")
+            return "Goodbye, and thank you for calling."
+        return None
+
+    async def on_resumed(self) -> str:
+        return "I am back."
+
+
+class Picky(Brain):
+    """Takes no call."""
+
+    async def on_offer(self, caller: Caller) -> Decline | None:
+        return Decline(486, "Busy Here")
