@@ -2,7 +2,7 @@
 
 
 def digit_of_info(content_type: str, body: bytes) -> tuple[str, int] | None:
-    """Digit and duration in ms of an INFO body: `Signal=5`, `Duration=160` in application/dtmf-relay, or application/dtmf."""
+    """Digit and duration in ms of an INFO body (application/dtmf-relay, application/dtmf); None when it is none."""
     kind = content_type.split(";")[0].strip().lower()
     text = body.decode("ascii", errors="replace")
     if kind == "application/dtmf":

@@ -74,6 +74,8 @@ class Lifecycle:
         self.draining = False
         self.refused: dict[str, int] = {}
         self.outcomes: dict[str, int] = {}
+        self.idle = asyncio.Event()  # set while there is no call at all
+        self.idle.set()
         self.loop = asyncio.get_running_loop()
         self._on_begun = on_begun
         self._on_ended = on_ended
@@ -121,6 +123,7 @@ class Lifecycle:
         session = session or self.session(call.trunk, row, "")
         self.live[call.id] = Live(row, session, body or session.offer())
         self.calls.add(call)
+        self.idle.clear()
         log.info("call", call_id=call.id, direction=call.party.direction, from_number=call.party.from_number,
                  to_number=call.party.to_number, trunk=call.party.trunk, brain=call.route.brain)  # fmt: skip
         self._on_begun(call)
@@ -260,6 +263,8 @@ class Lifecycle:
         log.info("call ended", call_id=call.id, outcome=name, by=call.ending.by, status=call.ending.status,
                  reason=call.ending.reason)  # fmt: skip
         self._on_ended(call)
+        if not self.live:
+            self.idle.set()
 
     def session(self, trunk: Trunk | None, row: Row, handle: str) -> MediaSession:
         """The offer/answer state of a new call, with the address that the far end is told."""

@@ -94,9 +94,8 @@ class Service:
         await self.engine.unregister()
         try:
             async with asyncio.timeout(limit):
-                while self.life.calls.active():
-                    notify.extend_timeout(10)
-                    await asyncio.sleep(0.1)
+                notify.extend_timeout(limit + 10)
+                await self.life.idle.wait()
         except TimeoutError:
             await self.end_calls("the service is going down")
 
@@ -106,8 +105,7 @@ class Service:
             self.life.hang_up(call, reason, headers=(("Reason", f'SIP;cause=503;text="{reason}"'),))
         try:
             async with asyncio.timeout(2.0):
-                while self.life.calls.active():
-                    await asyncio.sleep(0.02)
+                await self.life.idle.wait()
         except TimeoutError:
             log.warning("calls left without an answer to BYE", calls=len(self.life.calls.active()))
 
