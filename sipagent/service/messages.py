@@ -168,7 +168,7 @@ class CallEvent(msgspec.Struct, frozen=True, tag=True):
     """For the event stream and the record: type is transcript, barge_in, turn, tool, state, warning, …"""
 
     call_id: str
-    type: str
+    type: str = msgspec.field(name="event")  # "type" is the tag of the message itself
     data: dict[str, Any]
 
 
