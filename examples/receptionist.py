@@ -152,12 +152,6 @@ class Receptionist(Brain):
         outcome = await self.call.transfer(self.operator)
         return "" if outcome == "transferred" else f"I am sorry, nobody answers there. {self.question()}"
 
-    async def on_silence(self, times: int) -> str:
-        if times > 2:
-            self.call.hangup("silent")
-            return "I cannot hear you. Please call again. Goodbye!"
-        return f"Are you still there? {self.question()}"
-
     async def on_resumed(self) -> str:
         for line in self.call.history:
             if line.get("role") == "user":

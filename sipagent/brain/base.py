@@ -43,19 +43,15 @@ class Brain:
         return None
 
     async def on_digit(self, digit: str) -> Reply:
-        """The caller pressed a key, or several in quick succession. None says nothing."""
+        """The caller pressed a key, or several in quick succession. None asks the language model, if there is one."""
         return None
 
-    async def on_text(self, content_type: str, body: str) -> Reply:
+    async def on_text(self, content_type: str, body: str) -> str | None:
         """The far end sent SIP INFO or MESSAGE. None says nothing."""
         return None
 
     async def on_interrupted(self, heard: str) -> None:
         """The caller spoke while we did; `heard` is what of our sentence had left the socket."""
-
-    async def on_silence(self, times: int) -> Reply:
-        """The caller has said nothing for long, for the `times`-th time in a row. None says nothing."""
-        return None
 
     async def on_resumed(self) -> str | None:
         """The worker that led this call died and you take over, with `self.call.history`; in place of `greeting`."""

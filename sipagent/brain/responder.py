@@ -9,10 +9,10 @@ on_user_turn ── text ──────────────────�
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from inspect import isawaitable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -22,12 +22,14 @@ from sipagent.brain.contract import End, Stay, Tool, ToolOutcome, Transition
 from sipagent.errors import ServiceError
 from sipagent.pipeline.chat import ChatModel, ToolSpec, Usage
 from sipagent.pipeline.context import Context, Message, ToolCall
-from sipagent.pipeline.frames import EndCall, ErrorFrame, Speak
+from sipagent.pipeline.frames import EndCall, Speak
 from sipagent.pipeline.responder import Reply, UserTurn
 
 log = structlog.get_logger(__name__)
 
 Item = TypeVar("Item")
+
+SIGN_OF_LIFE_S: Final = 4.0  # the pipeline gives a responder up that is silent for longer than its deadline
 
 
 class ResponderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,13 +37,26 @@ class ResponderOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     filler: str = "One moment, please."  # said when an answer takes long; "" = nothing
     filler_after_ms: int = 1500
-    tool_seconds: float = 20.0  # limit of one tool call
+    tool_seconds: float = 20.0  # limit of one tool call, and of a hook of the brain
     tool_rounds: int = 5  # limit of calls to the model in one turn; the last one has no tools
-    apology: str = "Sorry, something went wrong. Could you say that again?"
 
 
-class Watcher(Protocol):
-    """Is told what the responder does, for the call's record."""
+class AnsweredCall(Protocol):
+    """What the responder needs of the call, and tells it."""
+
+    @property
+    def ending(self) -> str | None:
+        """The disposition, once the brain has hung up."""
+
+    @property
+    def transferring(self) -> bool:
+        """True while a transfer is under way."""
+
+    def say(self, text: str) -> None:
+        """Speak outside of an answer."""
+
+    def answered(self) -> None:
+        """An answer is complete, or was interrupted."""
 
     def tool_called(self, name: str, arguments: Mapping[str, Any], result: Any, took_ms: float) -> None:
         """A tool has finished, or failed: then `result` has an "error"."""
@@ -51,26 +66,42 @@ class Watcher(Protocol):
 
 
 class BrainResponder:
-    """A pipeline's responder that asks a brain; `is_ending` tells whether the brain has hung up meanwhile."""
+    """A pipeline's responder that asks a brain.
 
-    def __init__(
-        self,
-        brain: Brain,
-        chat: ChatModel | None,
-        options: ResponderOptions,
-        watcher: Watcher,
-        is_ending: Callable[[], str | None] = lambda: None,
-    ) -> None:
-        self._brain, self._chat, self._options, self._watcher = brain, chat, options, watcher
-        self._is_ending = is_ending
+    `answering` is True while an answer is made, `ended` when the last one ended the call.
+    """
+
+    def __init__(self, brain: Brain, chat: ChatModel | None, options: ResponderOptions, call: AnsweredCall) -> None:
+        self._brain, self._chat, self._options, self._call = brain, chat, options, call
+        self.answering = self.ended = False
         self._node: Transition | None = None  # prompt and tools since the last transition
         self._running: list[tuple[ToolCall, asyncio.Task[ToolOutcome]]] = []  # tools at work, in order
 
     async def respond(self, turn: UserTurn, context: Context) -> AsyncIterator[Reply]:
-        """The answer to `turn`. Closing the iterator stops the speech; a tool that is at work is let finish."""
+        """The answer to `turn`; raises ServiceError. Closing the iterator stops it; a tool at work is let finish."""
+        self.answering, self.ended = True, False
+        try:
+            async with _closing(self._answer(turn, context)) as parts:
+                async for part in parts:
+                    self.ended = self.ended or isinstance(part, EndCall)
+                    yield part
+                    if self.ended:
+                        return
+            if (reason := self._call.ending) is not None or self._brain.is_finished():
+                self.ended = True
+                yield EndCall(reason or "finished")
+        finally:
+            self.answering = False
+            self._call.answered()
+
+    async def _answer(self, turn: UserTurn, context: Context) -> AsyncIterator[Reply]:
         reply: Any = self._brain.on_digit(turn.digits) if turn.digits else self._brain.on_user_turn(turn.text)
         if isawaitable(reply):
-            reply = await reply
+            hook = asyncio.ensure_future(reply)
+            async with _closing(self._wait_for(hook)) as fillers:
+                async for filler in fillers:
+                    yield filler
+            reply = hook.result()
         if isinstance(reply, str):
             if reply:
                 yield reply
@@ -78,15 +109,43 @@ class BrainResponder:
             async with _closing(reply) as parts:
                 async for part in parts:
                     yield part
-        elif self._chat is not None and not turn.digits:
+        elif self._chat is not None:
             async with _closing(self._converse(self._chat, context)) as parts:
                 async for part in parts:
                     yield part
-                    if isinstance(part, EndCall):
-                        return
-        reason = self._is_ending()
-        if reason is not None or self._brain.is_finished():
-            yield EndCall(reason or "finished")
+
+    async def _wait_for(self, hook: asyncio.Future[Any]) -> AsyncIterator[Reply]:
+        """Wait for a hook, with a filler when it takes long, and a sign of life as long as it transfers the call."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + self._options.tool_seconds
+        wait_s = self._options.filler_after_ms / 1e3
+        filler = self._options.filler
+        try:
+            while not (await asyncio.wait({hook}, timeout=wait_s))[0]:
+                if self._call.transferring:
+                    give_up_at = loop.time() + self._options.tool_seconds
+                    yield ""
+                elif loop.time() >= give_up_at:
+                    raise ServiceError("brain", f"no answer within {self._options.tool_seconds:g} s")
+                else:
+                    yield Speak(filler) if filler else ""
+                    filler = ""
+                wait_s = SIGN_OF_LIFE_S
+        finally:
+            if not hook.done():
+                await self._abandon(hook)
+
+    async def _abandon(self, hook: asyncio.Future[Any]) -> None:
+        """The caller interrupted: stop the hook, unless it transfers the call, which cannot be called back."""
+        if self._call.transferring:
+            hook.add_done_callback(self._say_late)
+        else:
+            hook.cancel()
+            await asyncio.wait({hook})
+
+    def _say_late(self, hook: asyncio.Future[Any]) -> None:
+        if not hook.cancelled() and hook.exception() is None and isinstance(text := hook.result(), str):
+            self._call.say(text)
 
     async def close(self) -> None:
         """The call is over: cancel the tools that are still at work."""
@@ -107,16 +166,10 @@ class BrainResponder:
         for number in range(self._options.tool_rounds):
             last = number == self._options.tool_rounds - 1
             calls: list[ToolCall] = []
-            try:
-                async with _closing(self._ask(chat, context, calls, with_tools=not last, spoke=spoke)) as parts:
-                    async for part in parts:
-                        spoke = True
-                        yield part
-            except ServiceError as problem:
-                log.warning("language model failed", problem=str(problem))
-                yield ErrorFrame("chat", str(problem))
-                yield Speak(self._options.apology)
-                return
+            async with _closing(self._ask(chat, context, calls, with_tools=not last, spoke=spoke)) as parts:
+                async for part in parts:
+                    spoke = True
+                    yield part
             for call in calls if not last else ():  # a model may call what it was not offered
                 self._start_tool(call)
             async for part in self._finish_tools(context, spoke):
@@ -127,7 +180,7 @@ class BrainResponder:
             if not calls:
                 break
         if not spoke:
-            yield Speak(self._options.apology)
+            raise ServiceError("chat", "the model said nothing")
 
     async def _ask(
         self, chat: ChatModel, context: Context, calls: list[ToolCall], *, with_tools: bool, spoke: bool
@@ -143,7 +196,7 @@ class BrainResponder:
                 if isinstance(event, ToolCall):
                     calls.append(event)
                 elif isinstance(event, Usage):
-                    self._watcher.tokens_used(event)
+                    self._call.tokens_used(event)
                 elif event:
                     yield event
 
@@ -179,7 +232,7 @@ class BrainResponder:
         except Exception as problem:  # the user's code: a tool that fails is the model's to explain, the call goes on
             log.exception("tool failed", tool=call.name)
             outcome = Stay({"error": f"{call.name} failed: {type(problem).__name__}"})
-        self._watcher.tool_called(call.name, arguments, _result_of(outcome), (loop.time() - started) * 1e3)
+        self._call.tool_called(call.name, arguments, _result_of(outcome), (loop.time() - started) * 1e3)
         return outcome
 
     async def _finish_tools(self, context: Context, spoke: bool) -> AsyncIterator[Reply]:

@@ -13,3 +13,4 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     brain_paths: tuple[str, ...] = ()  # folders in which brain modules are looked for, besides the working directory
     log_level: str = "info"
     log_format: str = "auto"  # auto | console | json
+    apology: str = ""  # WAV file for a caller whose conversation failed, "" = the packaged one

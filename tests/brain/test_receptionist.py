@@ -122,14 +122,6 @@ async def test_an_operator_who_does_not_answer_gives_the_call_back() -> None:
     assert await converse(brain, "Operator!") == ["I am sorry, nobody answers there. What is your name, please?"]
 
 
-async def test_silence_is_asked_about_twice_and_then_ends_the_call() -> None:
-    call = FakeCall()
-    brain = receptionist(call)
-    assert await brain.on_silence(1) == "Are you still there? What is your name, please?"
-    assert call.hung_up is None
-    assert "call again" in await brain.on_silence(3) and call.hung_up == "silent"
-
-
 async def test_after_a_take_over_it_goes_on_where_it_was() -> None:
     history = (
         {"role": "assistant", "text": "What is your name, please?"},

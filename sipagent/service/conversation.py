@@ -1,0 +1,309 @@
+"""A cascaded conversation: one call's row, the pipeline, and the brain that leads it.
+
+Offer ──► brain built, on_offer ──► Accept ──► Connected ──► greeting ──► turns … ──► Ended, or Hangup
+                             └────► Reject
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from sipagent.brain.base import Brain
+from sipagent.brain.loader import build_brain
+from sipagent.brain.responder import BrainResponder
+from sipagent.codecs.resample import resample
+from sipagent.pipeline.cascaded import cascaded
+from sipagent.pipeline.chat import Usage
+from sipagent.pipeline.context import Context, Message
+from sipagent.pipeline.conversation import Conversation
+from sipagent.pipeline.frames import AgentAudio, Frame, Heard
+from sipagent.pipeline.port import SpeechEvent
+from sipagent.rtp.port import RowPort
+from sipagent.rtp.table import CallTable
+from sipagent.service.conversation_controls import Controls
+from sipagent.service.conversation_notes import Notes
+from sipagent.service.conversation_options import TalkSettings, read_options
+from sipagent.service.messages import (
+    Accept,
+    Connected,
+    DigitPressed,
+    Ended,
+    Finished,
+    FromWorker,
+    Hangup,
+    HoldChanged,
+    Offer,
+    Reject,
+    TextMessage,
+    ToWorker,
+    TransferResult,
+)
+from sipagent.service.worker_models import Loaded, Models
+from sipagent.service.worker_wake import RowWatch
+
+log = structlog.get_logger(__name__)
+
+MAX_WORK: Final = 256  # things to do for a brain; a caller who presses keys faster than that loses the newest
+END_HOOK_S: Final = 5.0  # what on_end of a brain may take
+HOOK_S: Final = 15.0  # what a hook outside of an answer may take
+APOLOGY_S: Final = 8.0
+
+Result = TypeVar("Result")
+Work = Callable[[], Awaitable[None]]
+
+
+class CascadedCall:
+    """One call. `lead` runs from the offer to the end; `receive` and `poll` may come at any time meanwhile."""
+
+    def __init__(
+        self,
+        offer: Offer,
+        table: CallTable,
+        watch: RowWatch["CascadedCall"],
+        models: Models,
+        send: Callable[[FromWorker], None],
+        apology: AgentAudio | None,
+    ) -> None:
+        self._offer, self._table, self._watch, self._models, self._send = offer, table, watch, models, send
+        self._apology = apology
+        self._work: asyncio.Queue[Work] = asyncio.Queue(MAX_WORK)
+        self._connected, self._ended = asyncio.Event(), asyncio.Event()
+        self._end_reason = ""
+        self._accepted = False
+        self._connected_at = 0.0
+        self._notes = Notes(offer.call_id, send)
+        self._controls = Controls(offer, send, self._post, self._say, self._end_after_answer)
+        self._brain: Brain | None = None
+        self._port: RowPort[SpeechEvent] | None = None
+        self._responder: BrainResponder | None = None
+        self._conversation: Conversation | None = None
+        self._answer_over = asyncio.Event()
+
+    # ---- what the worker calls
+
+    async def lead(self) -> None:
+        """See the module; raises what the brain raises."""
+        settings = read_options(self._offer.talk.pipeline_options)
+        brain = self._brain = build_brain(self._offer.talk.brain, self._offer.talk.brain_options)
+        brain.call = self._controls
+        try:
+            if await self._taken(brain, settings):
+                loaded = await self._models.cascaded(settings.worker)
+                self._accepted = True
+                self._send(Accept(self._offer.call_id))
+                await self._connected.wait()
+                if not self._ended.is_set():
+                    await self._converse(brain, settings, loaded)
+        finally:
+            await self._leave(brain)
+
+    async def give_up(self) -> None:
+        """After an error: refuse the call, or say sorry and hang up."""
+        if not self._accepted:
+            self._send(Reject(self._offer.call_id, 500, "Server Internal Error"))
+            return
+        if self._port is not None and self._apology is not None and not self._ended.is_set():
+            self._port.flush()
+            self._port.set_gain(1.0)
+            self._port.write(resample(self._apology.pcm, self._apology.rate_hz, self._port.rate_hz))
+            give_up_at = time.monotonic() + APOLOGY_S
+            while self._port.waiting() and time.monotonic() < give_up_at and not self._ended.is_set():
+                self._port.pump()
+                await asyncio.sleep(0.1)
+        self._send(Hangup(self._offer.call_id, "error"))
+
+    def finish(self) -> None:
+        """The last word, for the record."""
+        usage = {name: round(value, 2) for name, value in self._notes.usage.items()}
+        if self._connected_at:
+            usage["duration_seconds"] = round(time.monotonic() - self._connected_at, 2)
+        disposition = self._controls.ending or ""
+        transcript = tuple(self._notes.transcript)
+        self._send(Finished(self._offer.call_id, transcript, self._collected_vars(), usage, disposition))
+
+    def poll(self) -> None:
+        """The row has moved."""
+        if self._conversation is not None:
+            self._conversation.wake()
+
+    def receive(self, message: ToWorker) -> None:
+        """A message of the signalling plane."""
+        match message:
+            case Connected():
+                self._connected.set()
+            case Ended(reason=reason):
+                self._end_reason = reason
+                self._ended.set()
+                self._connected.set()
+                if self._conversation is not None:
+                    self._conversation.stop(reason)
+            case DigitPressed(digit=digit, duration_ms=duration_ms):
+                self._post(lambda: self._digit(digit, duration_ms))
+            case TextMessage(content_type=content_type, body=body):
+                self._post(lambda: self._text(content_type, body))
+            case TransferResult(outcome=outcome):
+                self._controls.transfer_ended(outcome)
+            case HoldChanged(held=held) if self._conversation is not None:
+                self._conversation.held = held
+
+    # ---- before the call is answered
+
+    async def _taken(self, brain: Brain, settings: TalkSettings) -> bool:
+        try:
+            async with asyncio.timeout(settings.worker.offer_seconds):
+                decline = await brain.on_offer(self._controls.caller)
+        except TimeoutError:
+            log.warning("brain did not decide about the call in time", seconds=settings.worker.offer_seconds)
+            self._send(Reject(self._offer.call_id, 503, "Service Unavailable"))
+            return False
+        if decline is not None:
+            self._send(Reject(self._offer.call_id, decline.status, decline.reason))
+        return decline is None and not self._ended.is_set()
+
+    # ---- while both sides can talk
+
+    async def _converse(self, brain: Brain, settings: TalkSettings, loaded: Loaded) -> None:
+        self._connected_at = time.monotonic()
+        offer = self._offer
+        port = self._port = RowPort(self._table, offer.row, offer.generation, SpeechEvent)
+        self._notes.attach(port)
+        self._responder = BrainResponder(brain, loaded.chat, settings.answers, self)
+        conversation = self._conversation = cascaded(
+            port,
+            loaded.services,
+            self._responder,
+            replace(settings.pipeline, talk=replace(settings.pipeline.talk, greeting="")),
+            context=_context_of(offer.history),
+            on_frame=self._on_frame,
+            fallback=self._apology,
+        )
+        self._watch.add(offer.row, self)
+        try:
+            async with asyncio.TaskGroup() as group:
+                work = group.create_task(self._work_forever())
+                greeting = group.create_task(self._greet(brain, conversation, settings))
+                reason = await conversation.run()
+                work.cancel()
+                greeting.cancel()
+        finally:
+            self._watch.remove(offer.row)
+            await self._responder.close()
+        self._controls.ending = self._controls.ending or reason
+        if not self._ended.is_set():
+            self._send(Hangup(offer.call_id, self._controls.ending))
+
+    async def _greet(self, brain: Brain, conversation: Conversation, settings: TalkSettings) -> None:
+        talk = settings.pipeline.talk
+        if self._offer.resumed:
+            text = await self._hook(brain.on_resumed())
+        else:
+            text = await self._hook(brain.greeting()) or talk.greeting
+        if text:
+            await conversation.say(text, interruptible=talk.greeting_interruptible)
+
+    async def _leave(self, brain: Brain) -> None:
+        try:
+            async with asyncio.timeout(END_HOOK_S):
+                await brain.on_end(self._end_reason or self._controls.ending or "")
+        except TimeoutError:
+            log.warning("brain took too long to end", seconds=END_HOOK_S)
+
+    def _on_frame(self, frame: Frame) -> None:
+        self._notes.on_frame(frame)
+        if isinstance(frame, Heard) and frame.interrupted and self._brain is not None:
+            hook = self._brain.on_interrupted
+            self._post(lambda: self._hook(hook(frame.text)))
+
+    # ---- work for the brain, one thing after the other
+
+    def _post(self, work: Work) -> None:
+        try:
+            self._work.put_nowait(work)
+        except asyncio.QueueFull:
+            log.warning("too much to do for a brain, dropped")
+
+    async def _work_forever(self) -> None:
+        while True:
+            await (await self._work.get())()
+
+    async def _hook(self, hook: Awaitable[Result]) -> Result | None:
+        """The result of a hook; None when it takes too long."""
+        try:
+            async with asyncio.timeout(HOOK_S):
+                return await hook
+        except TimeoutError:
+            log.warning("a hook of the brain took too long", seconds=HOOK_S)
+            return None
+
+    async def _say(self, text: str) -> None:
+        if self._conversation is not None:
+            await self._conversation.say(text)
+
+    async def _digit(self, digit: str, duration_ms: int) -> None:
+        if self._conversation is not None:
+            await self._conversation.digit(digit, duration_ms)
+
+    async def _text(self, content_type: str, body: str) -> None:
+        if self._brain is not None and (text := await self._hook(self._brain.on_text(content_type, body))):
+            await self._say(text)
+
+    async def _end_after_answer(self) -> None:
+        """The brain hung up: the answer in the making ends the call by itself, unless it is interrupted."""
+        if self._conversation is None or self._responder is None:
+            return
+        while self._responder.answering:
+            self._answer_over.clear()
+            await self._answer_over.wait()
+        if not self._responder.ended:
+            await self._conversation.end(self._controls.ending or "finished")
+
+    # ---- AnsweredCall, for the responder
+
+    @property
+    def ending(self) -> str | None:
+        """The disposition, once the brain has hung up."""
+        return self._controls.ending
+
+    @property
+    def transferring(self) -> bool:
+        """True while a transfer is under way."""
+        return self._controls.transferring
+
+    def say(self, text: str) -> None:
+        """Speak outside of an answer."""
+        self._controls.say(text)
+
+    def answered(self) -> None:
+        """An answer is complete, or was interrupted."""
+        self._answer_over.set()
+
+    def tool_called(self, name: str, arguments: Mapping[str, Any], result: Any, took_ms: float) -> None:
+        """For the record."""
+        self._notes.tool_called(name, arguments, result, took_ms)
+
+    def tokens_used(self, usage: Usage) -> None:
+        """For the record."""
+        self._notes.tokens_used(usage)
+
+    def _collected_vars(self) -> dict[str, Any]:
+        if self._brain is None:
+            return dict(self._controls.variables)
+        try:
+            return dict(self._brain.collected_vars())
+        except Exception:  # the user's code, at the very end: the record gets what we know ourselves
+            log.exception("collected_vars failed")
+            return dict(self._controls.variables)
+
+
+def _context_of(history: tuple[Mapping[str, Any], ...]) -> Context:
+    """The conversation so far, of a call that another worker led."""
+    roles = ("user", "assistant")
+    return Context(
+        Message(str(line["role"]), str(line["text"]), interrupted=bool(line.get("interrupted", False)))
+        for line in history
+        if line.get("role") in roles and line.get("text")
+    )

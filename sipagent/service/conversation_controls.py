@@ -1,0 +1,94 @@
+"""What a brain does to its call, as messages to the signalling plane and as work for the conversation."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from sipagent.brain.contract import Caller
+from sipagent.service.messages import CallEvent, FromWorker, Hold, Offer, PressDigits, SendText, Transfer
+
+
+class Controls:
+    """The `call` of a brain. `post` takes work that the conversation does, in order, outside of the brain's hooks."""
+
+    def __init__(
+        self,
+        offer: Offer,
+        send: Callable[[FromWorker], None],
+        post: Callable[[Callable[[], Awaitable[None]]], None],
+        say: Callable[[str], Awaitable[None]],
+        hang_up: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._call_id, self._send, self._post, self._say, self._hang_up = offer.call_id, send, post, say, hang_up
+        self._variables = dict(offer.variables)
+        self._history = tuple(offer.history)
+        self._transferred: asyncio.Future[str] | None = None
+        self.ending: str | None = None
+        party = offer.party
+        self.caller = Caller(
+            call_id=offer.call_id,
+            direction=party.direction,
+            from_number=party.from_number,
+            to_number=party.to_number,
+            from_name=party.from_name,
+            trunk=party.trunk,
+            headers=dict(party.headers),
+            variables=dict(offer.variables),
+            resumed=offer.resumed,
+        )
+
+    @property
+    def variables(self) -> Mapping[str, Any]:
+        """Those that the call was placed with, and those set since."""
+        return self._variables
+
+    @property
+    def history(self) -> tuple[Mapping[str, Any], ...]:
+        """What was said before another worker died; () in a new call."""
+        return self._history
+
+    @property
+    def transferring(self) -> bool:
+        """True while a transfer is under way."""
+        return self._transferred is not None
+
+    def set_variable(self, name: str, value: Any) -> None:
+        """Keep a value, and tell those who watch the call."""
+        self._variables[name] = value
+        self._send(CallEvent(self._call_id, "variable", {"name": name, "value": value}))
+
+    def say(self, text: str) -> None:
+        """Speak, after what is being said."""
+        if text:
+            self._post(lambda: self._say(text))
+
+    def hangup(self, disposition: str = "") -> None:
+        """End the call when everything said has been heard."""
+        if self.ending is None:
+            self.ending = disposition or "finished"
+            self._post(self._hang_up)
+
+    def send_digits(self, digits: str) -> None:
+        """Send DTMF."""
+        self._send(PressDigits(self._call_id, digits))
+
+    def send_text(self, body: str, content_type: str = "text/plain") -> None:
+        """Send a SIP MESSAGE."""
+        self._send(SendText(self._call_id, "MESSAGE", content_type, body))
+
+    def hold(self, held: bool) -> None:
+        """Put the far end on hold, or take it back."""
+        self._send(Hold(self._call_id, held))
+
+    async def transfer(self, to: str, mode: str = "blind", ring_seconds: float = 25.0) -> str:
+        """Transfer the caller, and wait for the outcome."""
+        if self._transferred is None:
+            self._transferred = asyncio.get_running_loop().create_future()
+            self._send(Transfer(self._call_id, to, mode, ring_seconds))
+        return await asyncio.shield(self._transferred)
+
+    def transfer_ended(self, outcome: str) -> None:
+        """The signalling plane reports how the transfer went."""
+        transferred, self._transferred = self._transferred, None
+        if transferred is not None and not transferred.done():
+            transferred.set_result(outcome)
