@@ -9,7 +9,7 @@ import msgspec
 
 
 class Codec(msgspec.Struct, frozen=True, array_like=True):
-    """A negotiated payload type: `name` is PCMU, PCMA or G722; `clock_rate_hz` counts timestamps, `sample_rate_hz` sound."""
+    """A payload type: `name` is PCMU, PCMA or G722; `clock_rate_hz` counts timestamps, `sample_rate_hz` sound."""
 
     payload_type: int
     name: str
@@ -94,7 +94,7 @@ class InjectDigit(msgspec.Struct, frozen=True, tag=True):
 
 
 class Play(msgspec.Struct, frozen=True, tag=True):
-    """Mix a prompt (a WAV file, or `tone:ringback`, `tone:busy`) into what is sent; `exclusive` flushes speech first."""
+    """Mix a prompt (a WAV file, or `tone:ringback`, `tone:busy`) into what is sent; `exclusive` flushes and holds speech."""
 
     row: int
     generation: int
@@ -112,7 +112,7 @@ class StopPlay(msgspec.Struct, frozen=True, tag=True):
 
 
 class Record(msgspec.Struct, frozen=True, tag=True):
-    """Record both legs, left = far end, right = us, on one time line; the suffix of `path` (wav, flac, opus) is the format."""
+    """Record both legs, left = far end, right = us, on one time line, as the suffix of `path` says: wav, flac, opus."""
 
     row: int
     generation: int
@@ -128,7 +128,7 @@ class ControlRecording(msgspec.Struct, frozen=True, tag=True):
 
 
 class Bridge(msgspec.Struct, frozen=True, tag=True):
-    """Join two rows: each hears the other, and the agent as well while `agent_heard_by` names it ("both", "a", "none")."""
+    """Join two rows: each hears the other, and the agent too where `agent_heard_by` ("both", "a", "none") says so."""
 
     row: int
     generation: int

@@ -143,7 +143,7 @@ _ALIGNMENT: Final = 64
 
 
 class CallTable:
-    """Numpy views of one call-table segment; attribute `x` of column x has shape (rows, *cell) and the column's dtype."""
+    """Numpy views of one call-table segment; attribute `x` is column x, shape (rows, *cell), of the column's dtype."""
 
     generation: NDArray[np.uint32]
     active: NDArray[np.uint8]

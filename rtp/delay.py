@@ -1,0 +1,84 @@
+"""How late a row's packets come, and so how long a gap is worth waiting for.
+
+The delay of a packet is its arrival time less its place on the row's time line: an unknown constant plus what the line
+adds. The smallest delay of the last seconds is the floor; `excess` over it is jitter. A packet at position p is overdue
+once `now > p + wait`, with wait = floor + deadline, and the deadline a quantile of the excess within bounds.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sipagent.rtp.options import MediaOptions
+
+Rows = NDArray[np.intp]
+
+FLOOR_WINDOW_NS: Final = 2_000_000_000  # the floor is the minimum of this window and the one before
+NEVER_NS: Final = 1 << 62
+_STEP_NS: Final = 2_000_000.0  # of the quantile estimate …
+_STEP_SHARE: Final = 1 / 16  # … plus this share of it, so that it climbs fast where delays are long
+
+
+class DelayModel:
+    """Delay statistics of `rows` rows, in nanoseconds; one packet costs a handful of array operations."""
+
+    def __init__(self, rows: int, options: MediaOptions) -> None:
+        self._percentile = options.gap_deadline_percentile
+        self._minimum_ns = options.gap_deadline_min_ms * 1e6
+        self._maximum_ns = options.gap_deadline_max_ms * 1e6
+        self._current = np.full(rows, NEVER_NS, np.int64)
+        self._previous = np.full(rows, NEVER_NS, np.int64)
+        self._window_end_ns = 0
+        self._quantile = np.zeros(rows, np.float64)
+        self._last = np.full(rows, NEVER_NS, np.int64)
+        self.floor_ns = np.zeros(rows, np.int64)
+        self.wait_ns = np.full(rows, NEVER_NS, np.int64)  # floor + deadline; NEVER_NS = the row is not receiving
+        self.jitter_ns = np.zeros(rows, np.float64)  # RFC 3550 §6.4.1
+
+    def restart(self, rows: Rows, delay_ns: NDArray[np.int64]) -> None:
+        """The time line of `rows` was laid anew, and `delay_ns` is the delay on it; the deadline is kept."""
+        self._current[rows] = self._previous[rows] = self.floor_ns[rows] = delay_ns
+        self._last[rows] = NEVER_NS
+        self.wait_ns[rows] = delay_ns + np.clip(self._quantile[rows], self._minimum_ns, self._maximum_ns).astype(
+            np.int64
+        )
+
+    def forget(self, rows: Rows) -> None:
+        """The rows go to another call, or are not receiving any more."""
+        self._quantile[rows] = self.jitter_ns[rows] = 0.0
+        self.wait_ns[rows] = NEVER_NS
+
+    def observe(self, rows: Rows, delay_ns: NDArray[np.int64]) -> None:
+        """One packet of each row came with this delay."""
+        lowest = np.minimum(self._current[rows], delay_ns)
+        self._current[rows] = lowest
+        floor = np.minimum(lowest, self._previous[rows])
+        excess = delay_ns - floor
+        quantile = self._quantile[rows]
+        # Climbs with weight p on an excess above the estimate, falls with 1 - p below it: at rest it is the p-quantile.
+        direction = (excess > quantile) - (1.0 - self._percentile)
+        quantile += direction * (quantile * _STEP_SHARE + _STEP_NS)
+        np.maximum(quantile, 0.0, out=quantile)
+        self._quantile[rows] = quantile
+        self.floor_ns[rows] = floor
+        self.wait_ns[rows] = floor + np.clip(quantile, self._minimum_ns, self._maximum_ns).astype(np.int64)
+        last = self._last[rows]
+        difference = np.abs(delay_ns - last).astype(np.float64)
+        difference[last == NEVER_NS] = 0.0
+        jitter = self.jitter_ns[rows]
+        self.jitter_ns[rows] = jitter + (difference - jitter) / 16
+        self._last[rows] = delay_ns
+
+    def rotate(self, now_ns: int) -> None:
+        """Let the floor rise with a clock that drifts or a route that became longer; call it once a tick."""
+        if now_ns >= self._window_end_ns:
+            self._window_end_ns = now_ns + FLOOR_WINDOW_NS
+            # A row without packets in this window keeps its floor.
+            np.copyto(self._previous, self._current, where=self._current != NEVER_NS)
+            self._current.fill(NEVER_NS)
+
+    def deadline_ms(self) -> NDArray[np.float64]:
+        """The present deadline of every row in milliseconds; f8[rows]."""
+        deadline: NDArray[np.float64] = np.clip(self._quantile, self._minimum_ns, self._maximum_ns) / 1e6
+        return deadline

@@ -1,0 +1,122 @@
+"""The loop of the media plane: a tick every 5 ms by absolute deadlines, commands between the ticks."""
+
+import socket
+import time
+from collections import deque
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from sipagent.rtp.control import Command, Event, Shutdown
+from sipagent.rtp.plane import MediaPlane
+from sipagent.rtp.table import PLANE_COUNTER, CallTable
+from sipagent.rtp.waking import Waker
+
+MAX_MESSAGE: Final = 1 << 20
+EVENTS_WAITING: Final = 10_000  # while signalling is busy; the oldest are dropped beyond
+COMMANDS_PER_TICK: Final = 64  # so that a burst of new calls does not cost the others their deadline
+PACING_TICKS: Final = 2000
+PUBLISH_TICKS: Final = 200
+
+
+class ControlChannel:
+    """Commands in, events out, over a non-blocking SEQPACKET socket; `closed` once the other end is gone."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self._end = end
+        self._decode = msgspec.msgpack.Decoder(Command).decode
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._waiting: deque[bytes] = deque(maxlen=EVENTS_WAITING)
+        self.closed = False
+
+    def emit(self, event: Event) -> None:
+        """Send an event, or keep it until there is room."""
+        self._waiting.append(self._encode(event))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as the other end takes it."""
+        while self._waiting:
+            try:
+                self._end.send(self._waiting[0])
+            except BlockingIOError:
+                return
+            except OSError:
+                self.closed = True
+                return
+            self._waiting.popleft()
+
+    def receive(self) -> list[Command]:
+        """The commands that have come, at most COMMANDS_PER_TICK; what is no command is skipped."""
+        commands: list[Command] = []
+        while len(commands) < COMMANDS_PER_TICK:
+            try:
+                data = self._end.recv(MAX_MESSAGE)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                self.closed = True
+                break
+            try:
+                commands.append(self._decode(data))
+            except msgspec.MsgspecError:
+                continue
+        return commands
+
+
+class Pacing:
+    """How late ticks begin, in microseconds, published in the table's plane counters once a second."""
+
+    def __init__(self, table: CallTable, tick_ns: int) -> None:
+        self._plane = table.plane
+        self._tick_ns = tick_ns
+        self._late_us = np.zeros(PACING_TICKS)
+        self._count = 0
+        self._cpu_ns = time.process_time_ns()
+
+    def began(self, late_ns: int, now_ns: int) -> None:
+        """A tick begins `late_ns` after its deadline."""
+        plane = self._plane
+        self._late_us[self._count % PACING_TICKS] = late_ns / 1000
+        self._count += 1
+        plane[PLANE_COUNTER["ticks"]] += 1
+        plane[PLANE_COUNTER["late_ticks"]] += late_ns > self._tick_ns
+        plane[PLANE_COUNTER["heartbeat_ns"]] = now_ns
+        if self._count % PUBLISH_TICKS == 0:
+            late_us = self._late_us[: min(self._count, PACING_TICKS)]
+            first = PLANE_COUNTER["pacing_p50_us"]
+            plane[first : first + 4] = np.percentile(late_us, (50, 99, 99.9, 100))
+            cpu_ns = time.process_time_ns()
+            plane[PLANE_COUNTER["tick_cpu_us"]] = (cpu_ns - self._cpu_ns) // (1000 * PUBLISH_TICKS)
+            self._cpu_ns = cpu_ns
+
+
+def run_loop(plane: MediaPlane, channel: ControlChannel, waker: Waker, tick_ms: int) -> None:
+    """Tick until the channel closes or Shutdown comes."""
+    tick_ns = tick_ms * 1_000_000
+    pacing = Pacing(plane.table, tick_ns)
+    monotonic_ns, sleep = time.monotonic_ns, time.sleep
+    tick, start_ns = 0, monotonic_ns()
+    while not channel.closed:
+        tick += 1
+        deadline_ns = start_ns + tick * tick_ns
+        now_ns = monotonic_ns()
+        if now_ns < deadline_ns:
+            sleep((deadline_ns - now_ns) / 1e9)
+            now_ns = monotonic_ns()
+        late_ns = now_ns - deadline_ns
+        if late_ns > tick_ns:  # we were not let run: what was due in the ticks between is done in this one
+            skipped = late_ns // tick_ns
+            tick += skipped
+            plane.table.plane[PLANE_COUNTER["skipped_ticks"]] += skipped
+        pacing.began(late_ns, now_ns)
+        waker.wake(plane.tick(tick, now_ns))
+        channel.flush()
+        for command in channel.receive():
+            if isinstance(command, Shutdown):
+                return
+            plane.handle(command, now_ns)

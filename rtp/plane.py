@@ -1,0 +1,342 @@
+"""The media plane: what one tick does, and what each command changes; no clock is read, nothing waited for."""
+
+import ipaddress
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sipagent.rtp.concealer import Concealer
+from sipagent.rtp.control import (
+    AssignWorker,
+    CloseRow,
+    Command,
+    ControlRecording,
+    Digit,
+    Event,
+    FirstPacket,
+    InjectDigit,
+    Latched,
+    MediaProblem,
+    NoMedia,
+    OpenRow,
+    Play,
+    Record,
+    RowClosed,
+    SendDigits,
+    SetStream,
+    StopPlay,
+)
+from sipagent.rtp.dialling import Dialling
+from sipagent.rtp.digits import DigitLog
+from sipagent.rtp.formats import Kind, kind_of
+from sipagent.rtp.io import PacketIo
+from sipagent.rtp.latch import Address, SourcePolicy
+from sipagent.rtp.options import MediaOptions
+from sipagent.rtp.packet import MAX_PACKET, Batch
+from sipagent.rtp.playback import Playback
+from sipagent.rtp.receive import Receiver
+from sipagent.rtp.send import Sender
+from sipagent.rtp.sockets import Datagram, RowSockets
+from sipagent.rtp.table import COUNTER, COUNTERS, GAUGE, GAUGES, PLANE_COUNTER, CallTable
+from sipagent.rtp.taps import RecordingTaps
+from sipagent.rtp.telephone_event import EventReceiver, Pressed
+from sipagent.rtp.timeline import Timeline
+
+Rows = NDArray[np.intp]
+
+SLOW_TICKS: Final = 20  # gauges, silence and forgotten digits are looked at every tenth of a second
+
+
+class MediaPlane:
+    """All rows of one call table, driven by `tick` and `handle`; `emit` takes what signalling is to hear."""
+
+    def __init__(
+        self,
+        table: CallTable,
+        options: MediaOptions,
+        sockets: RowSockets,
+        make_io: Callable[[NDArray[np.uint8]], PacketIo],
+        concealer: Concealer,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self.table = table
+        self._options = options
+        self._sockets = sockets
+        self._emit = emit
+        self.timeline = Timeline(table, concealer)
+        self.receiver = Receiver(table, options, self.timeline)
+        self.sender = Sender(table, options)
+        self.io = make_io(self.sender.packets)
+        self._playback = Playback(self.sender, table.generation, emit)
+        self._dialling = Dialling(table, self.sender, self._playback, options.tick_ms, emit)
+        self._events = EventReceiver()
+        self._digits = DigitLog()
+        self._taps = RecordingTaps(table, emit)
+        self._policies: dict[int, SourcePolicy] = {}
+        self._offered: dict[int, Address] = {}  # the far end as the SDP named it
+        self._media_since_ns = np.zeros(table.rows, np.int64)
+        self._silences_told = np.zeros(table.rows, np.int64)
+        self._tick = 0
+        self._handlers: dict[type, Callable[..., None]] = {
+            OpenRow: self._open,
+            SetStream: self._set_stream,
+            AssignWorker: self._assign,
+            SendDigits: lambda command, now_ns: self._dialling.send(command),
+            InjectDigit: self._inject_digit,
+            Play: lambda command, now_ns: self._playback.play(command, int(table.rate_hz[command.row])),
+            StopPlay: lambda command, now_ns: self._playback.stop(command.row),
+            Record: lambda command, now_ns: self._taps.start(command),
+            ControlRecording: lambda command, now_ns: self._taps.control(command),
+            CloseRow: self._close,
+        }
+        # What an earlier process left in the segment is over.
+        table.active[:] = 0
+        table.plane[:] = 0
+
+    # ---- every tick
+
+    def tick(self, tick: int, now_ns: int) -> NDArray[np.int16]:
+        """Do what is due in tick number `tick`; returns the workers of the rows that moved, i2[n], with repeats."""
+        self._tick = tick
+        receiver = self.receiver
+        receiver.moved.fill(False)
+        self.timeline.arrived.clear()
+        self._send(tick)
+        for batch in self.io.receive():
+            receiver.receive(batch, now_ns)
+        for datagram in self._sockets.receive():
+            self._slow_way(datagram, now_ns)
+        receiver.fill(now_ns)
+        self._report_received(now_ns)
+        self._playback.begin_loaded()
+        self._taps.on_tick(tick)
+        if tick % SLOW_TICKS == 0:
+            self._look_round(now_ns)
+        return self.table.worker[receiver.moved]
+
+    def _send(self, tick: int) -> None:
+        frames = self._dialling.due(tick)
+        for outgoing in self.sender.compose(tick, frames):
+            self.io.send(outgoing.rows, outgoing.length)
+            self.receiver.moved[outgoing.rows] = True
+        if frames:
+            self._dialling.send_frames(frames, self.io.send_one)
+        errors = self.io.take_errors()
+        if len(errors):
+            np.add.at(self.table.counters[:, COUNTER["send_errors"]], errors, np.uint64(1))
+
+    def _slow_way(self, datagram: Datagram, now_ns: int) -> None:
+        row = datagram.row
+        policy = self._policies.get(row)
+        if policy is None or datagram.rtcp:
+            return
+        data = datagram.data
+        heard_ns = int(self.table.rx_last_ns[row])
+        if heard_ns < self._media_since_ns[row]:
+            heard_ns = 0
+        continues = len(data) >= 12 and self.receiver.continues(
+            row, int.from_bytes(data[8:12], "big"), int.from_bytes(data[2:4], "big")
+        )
+        packets = policy.stranger(datagram.source, data, now_ns, heard_ns=heard_ns, continues=continues)
+        if packets is None:
+            self.table.counters[row, COUNTER["dropped_source"]] += np.uint64(1)
+            return
+        # The packets of its probation were not counted as refused only to be heard after all.
+        waited = min(len(packets) - 1, int(self.table.counters[row, COUNTER["dropped_source"]]))
+        self.table.counters[row, COUNTER["dropped_source"]] -= np.uint64(waited)
+        self.table.counters[row, COUNTER["latches"]] += np.uint64(1)
+        self._connect(row, policy.remote)
+        self._emit(Latched(row, int(self.table.generation[row]), *policy.remote))
+        self.receiver.receive(_batch(row, packets), now_ns)
+
+    def _report_received(self, now_ns: int) -> None:
+        receiver = self.receiver
+        for row in receiver.first:
+            self._emit(FirstPacket(row, int(self.table.generation[row]), *self._policies[row].remote))
+        receiver.first.clear()
+        for packet in receiver.events:
+            for pressed in self._events.receive(packet, now_ns):
+                self._press(pressed, "rtp", now_ns)
+        receiver.events.clear()
+        receiver.control.clear()
+
+    def _look_round(self, now_ns: int) -> None:
+        """What need not be looked at in every tick."""
+        table = self.table
+        for pressed in self._events.on_deadline(now_ns):
+            self._press(pressed, "rtp", now_ns)
+        active = np.flatnonzero(table.active)
+        if not len(active):
+            return
+        delay = self.receiver.delay
+        table.gauges[active, GAUGE["jitter_ms"]] = delay.jitter_ns[active] / 1e6
+        table.gauges[active, GAUGE["gap_deadline_ms"]] = delay.deadline_ms()[active]
+        lost = table.counters[active, COUNTER["lost"]].astype(np.float32)
+        expected = lost + table.counters[active, COUNTER["packets_received"]]
+        table.gauges[active, GAUGE["loss_fraction"]] = lost / np.maximum(expected, 1)
+        listening = active[self.receiver.receiving[active]]
+        last = np.maximum(table.rx_last_ns[listening], self._media_since_ns[listening])
+        silent_ms = (now_ns - last) // 1_000_000
+        self._silences_told[listening[silent_ms < self._options.no_media_ms]] = 0
+        due = silent_ms >= self._options.no_media_ms + 1000 * self._silences_told[listening]
+        for row, silent in zip(listening[due].tolist(), silent_ms[due].tolist(), strict=True):
+            refused = int(table.counters[row, COUNTER["dropped_source"]])
+            self._emit(NoMedia(row, int(table.generation[row]), silent, refused))
+            self._silences_told[row] = 1 + (silent - self._options.no_media_ms) // 1000
+
+    def _press(self, pressed: Pressed, by: str, now_ns: int) -> None:
+        row = pressed.row
+        if not self._digits.report(row, pressed.digit, by, now_ns):
+            return
+        table = self.table
+        age = (now_ns - pressed.began_ns) * int(table.rate_hz[row]) // 1_000_000_000
+        position = max(0, int(table.rx_head[row]) - age)
+        self._emit(Digit(row, int(table.generation[row]), pressed.digit, pressed.duration_ms, position, by))
+
+    # ---- commands
+
+    def handle(self, command: Command, now_ns: int) -> None:
+        """Carry out one command; one for a call that is over is dropped."""
+        row = getattr(command, "row", -1)
+        if not 0 <= row < self.table.rows:
+            self._emit(MediaProblem(f"{type(command).__name__} for row {row}, of {self.table.rows}"))
+            return
+        current = bool(self.table.active[row]) and int(self.table.generation[row]) == command.generation  # type: ignore[union-attr]
+        if current or isinstance(command, OpenRow):
+            handler = self._handlers.get(type(command))
+            if handler is not None:
+                handler(command, now_ns)
+
+    def _open(self, command: OpenRow, now_ns: int) -> None:
+        table, row = self.table, command.row
+        if table.active[row]:
+            self._release(row)
+        table.rate_hz[row] = command.rate_hz
+        table.worker[row] = command.worker
+        table.reflex[row] = command.reflex
+        table.rx_head[row] = table.tx_clock[row] = table.rx_last_ns[row] = 0
+        table.rx_pcm[row] = 0  # nothing of another call may be heard, by a person or by a model
+        table.sent_pcm[row] = 0
+        table.counters[row] = 0
+        table.gauges[row] = 0
+        self.receiver.open(row, command.rate_hz)
+        self.sender.open(row)
+        self._silences_told[row] = 0
+        stale = self._sockets.open(row)
+        table.plane[PLANE_COUNTER["stray_packets"]] += stale
+        table.generation[row] = command.generation
+        table.active[row] = 1
+
+    def _set_stream(self, command: SetStream, now_ns: int) -> None:
+        row = command.row
+        kinds = {codec.payload_type: kind_of(codec) for codec in command.receive}
+        kinds |= {payload_type: Kind.TELEPHONE_EVENT for payload_type, _ in command.telephone_event}
+        if command.comfort_noise >= 0:
+            kinds[command.comfort_noise] = Kind.COMFORT_NOISE
+        send_kind = kind_of(command.send)
+        if send_kind == Kind.UNKNOWN:
+            self._emit(MediaProblem(f"cannot send {command.send.name}", row, command.generation))
+            return
+        offered = (_canonical(command.remote_address), command.remote_port)
+        usable = command.remote_port > 0 and offered[0] not in ("0.0.0.0", "::")
+        allowed = frozenset(_canonical(address) for address in (*command.allowed, command.remote_address))
+        before = self._policies.get(row)
+        moved = self._offered.get(row) != offered
+        remote = offered if moved or before is None else before.remote
+        self._policies[row] = SourcePolicy(remote, allowed, frozenset(kinds), self._options.latch_packets)
+        if usable and moved:
+            self._offered[row] = offered
+            if not self._connect(row, offered):
+                self._emit(MediaProblem(f"cannot send to {offered[0]}:{offered[1]}", row, command.generation))
+            self.receiver.follow_anyone(row)
+        clock_rate_hz = command.send.clock_rate_hz
+        self.receiver.set_formats(
+            row,
+            kinds,
+            clock_rate_hz,
+            receiving=command.receiving,
+            ptime_ms=command.ptime_ms,
+            now_ns=now_ns,
+        )
+        self.sender.set_format(
+            row,
+            send_kind,
+            command.send.payload_type,
+            clock_rate_hz,
+            command.ptime_ms,
+            sending=command.sending and usable,
+            tick=self._tick,
+        )
+        self._events.set_formats(row, command.telephone_event)
+        self._dialling.set_formats(row, command.telephone_event, clock_rate_hz)
+        self._media_since_ns[row] = now_ns
+        self._silences_told[row] = 0
+
+    def _assign(self, command: AssignWorker, now_ns: int) -> None:
+        self.table.worker[command.row] = command.worker
+        self.sender.drop_speech(command.row)
+
+    def _inject_digit(self, command: InjectDigit, now_ns: int) -> None:
+        began_ns = now_ns - command.duration_ms * 1_000_000
+        self._press(Pressed(command.row, command.digit, command.duration_ms, began_ns), "info", now_ns)
+
+    def _close(self, command: CloseRow, now_ns: int) -> None:
+        row, table = command.row, self.table
+        self._look_round(now_ns)
+        self._release(row)
+        self._emit(
+            RowClosed(
+                row,
+                command.generation,
+                dict(zip(COUNTERS, table.counters[row].tolist(), strict=True)),
+                dict(zip(GAUGES, table.gauges[row].tolist(), strict=True)),
+            )
+        )
+
+    def _release(self, row: int) -> None:
+        self._taps.close(row, int(self.table.generation[row]))
+        self.table.active[row] = 0
+        self.table.worker[row] = -1
+        self.io.remove(row)
+        self._sockets.close(row)
+        self.receiver.close(row)
+        self.sender.close(row)
+        self._playback.close(row)
+        self._dialling.close(row)
+        self._events.close(row)
+        self._digits.close(row)
+        self._policies.pop(row, None)
+        self._offered.pop(row, None)
+
+    def _connect(self, row: int, remote: Address) -> bool:
+        self.io.remove(row)
+        sock = self._sockets.connect(row, remote)
+        if sock is not None:
+            self.io.add(row, sock)
+        return sock is not None
+
+    def shut_down(self) -> None:
+        """Close every row, without events, and give back threads and ports."""
+        for row in np.flatnonzero(self.table.active).tolist():
+            self._release(row)
+        self._taps.shut_down()
+        self._playback.shut_down()
+        self.io.close()
+        self._sockets.close_all()
+
+
+def _canonical(address: str) -> str:
+    """The spelling that the kernel uses for an IP address; host names stay as they are and match nothing."""
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return address
+
+
+def _batch(row: int, packets: list[bytes]) -> Batch:
+    data = np.zeros((len(packets), MAX_PACKET), np.uint8)
+    for index, packet in enumerate(packets):
+        data[index, : len(packet)] = np.frombuffer(packet, np.uint8)
+    return Batch(np.full(len(packets), row, np.intp), data, np.array([len(packet) for packet in packets], np.int64))

@@ -1,0 +1,108 @@
+"""Prompts and tones that rows play: loaded beside the line, mixed into what is sent."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sipagent.codecs import tones
+from sipagent.errors import ConfigError
+from sipagent.rtp.control import DigitsSent, Event, MediaProblem, Play, PlayEnded
+from sipagent.rtp.prompt_player import PromptPlayer
+from sipagent.rtp.prompts import Prompts
+from sipagent.rtp.send import Sender
+
+Rows = NDArray[np.intp]
+
+
+class Playback:
+    """The prompts of all rows; one at a time per row, a new one replaces the old."""
+
+    def __init__(self, sender: Sender, generation: NDArray[np.uint32], emit: Callable[[Event], None]) -> None:
+        self._sender = sender
+        self._generation = generation
+        self._emit = emit
+        self._prompts = Prompts()
+        # A disk may be slow: a thread reads the file while the line goes on.
+        self._loader = ThreadPoolExecutor(1, "prompts")
+        self._loading: dict[int, tuple[Play, Future[NDArray[np.int16]]]] = {}
+        self._players: dict[int, PromptPlayer] = {}
+        self._digits: dict[int, str] = {}  # rows whose player sounds digits in-band
+        self._playing = np.zeros(len(generation), np.bool_)
+        sender.mixers.append(self.mix)
+
+    def play(self, command: Play, rate_hz: int) -> None:
+        """Begin a prompt as soon as it is loaded."""
+        future = self._loader.submit(self._prompts.load, command.source, rate_hz)
+        self._loading[command.row] = (command, future)
+        if command.exclusive:
+            self._sender.drop_speech(command.row)
+            self._sender.held[command.row] = True
+
+    def play_digits(self, row: int, digits: str, rate_hz: int, duration_ms: int, gap_ms: int) -> None:
+        """Sound digits in-band, speech waiting meanwhile; ValueError when they are none."""
+        pcm = tones.dtmf(digits, rate_hz, duration_ms, gap_ms)
+        self._start(row, PromptPlayer("", pcm, loop=False, gain=1.0, exclusive=True))
+        self._digits[row] = digits
+
+    def stop(self, row: int) -> None:
+        """Fade the row's prompt out within one packet."""
+        if self._loading.pop(row, None) is not None:
+            self._sender.held[row] = False
+        player = self._players.get(row)
+        if player is not None:
+            player.stopping = True
+
+    def close(self, row: int) -> None:
+        """The row's call is over."""
+        self._loading.pop(row, None)
+        self._players.pop(row, None)
+        self._digits.pop(row, None)
+        self._playing[row] = self._sender.held[row] = False
+
+    def shut_down(self) -> None:
+        """End the loading thread."""
+        self._loader.shutdown(wait=False, cancel_futures=True)
+
+    def begin_loaded(self) -> None:
+        """Start the prompts whose files have been read; to be called once a tick."""
+        if not self._loading:
+            return
+        for row in [row for row, (_, future) in self._loading.items() if future.done()]:
+            command, future = self._loading.pop(row)
+            try:
+                pcm = future.result()
+            except (ConfigError, OSError) as error:
+                self._sender.held[row] = False
+                self._emit(MediaProblem(str(error), row, command.generation))
+                self._emit(PlayEnded(row, command.generation, command.source))
+                continue
+            self._start(row, PromptPlayer(command.source, pcm, command.loop, command.gain, command.exclusive))
+
+    def mix(self, rows: Rows, samples: int) -> tuple[Rows, NDArray[np.float32]]:
+        """The prompts' share of the next packet of `rows`: (rows that play, f4[n, samples])."""
+        playing = rows[self._playing[rows]]
+        sound = np.zeros((len(playing), samples), np.float32)
+        for index, row in enumerate(playing.tolist()):
+            sound[index], ended = self._players[row].next(samples)
+            if ended:
+                self._end(row)
+        return playing, sound
+
+    def _start(self, row: int, player: PromptPlayer) -> None:
+        if row in self._players:
+            self._end(row)
+        self._players[row] = player
+        self._playing[row] = True
+        self._sender.held[row] = player.exclusive
+
+    def _end(self, row: int) -> None:
+        player = self._players.pop(row)
+        self._playing[row] = self._sender.held[row] = False
+        generation = int(self._generation[row])
+        digits = self._digits.pop(row, None)
+        if digits is not None:
+            self._emit(DigitsSent(row, generation, digits))
+        else:
+            self._emit(PlayEnded(row, generation, player.source))

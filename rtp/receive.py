@@ -1,0 +1,465 @@
+"""Receiving: packets of all rows into order, and onto their time lines.
+
+A packet that continues its row's sequence and timestamp is released in the tick in which it came: all of them at once,
+recognised by one comparison of the header with the header that the row expects. Everything else takes the long way:
+
+    parse → payload type → source (RFC 3550 A.1) → duplicate, late → place on the time line → wait in a slot
+    release: the next number, or one whose time has been filled;  fill: time whose deadline has passed
+
+Time in the ring is call time. It runs from SetStream on, by the sender's timestamps while packets come and by our clock
+while none do.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sipagent.rtp import formats, packet
+from sipagent.rtp.delay import NEVER_NS, DelayModel
+from sipagent.rtp.formats import Kind
+from sipagent.rtp.options import MediaOptions
+from sipagent.rtp.packet import Batch, Headers
+from sipagent.rtp.reorder import NOBODY, SLOTS, ReorderBuffer
+from sipagent.rtp.table import COUNTER, CallTable
+from sipagent.rtp.timeline import Timeline
+
+Rows = NDArray[np.intp]
+
+MAX_DROPOUT: Final = 3000  # RFC 3550 A.1
+MAX_MISORDER: Final = 100
+JUMP_NS: Final = 1_000_000_000  # a timestamp further than this from where the clock expects it is a new time line
+LATE_IN_A_ROW: Final = 4  # after so many late packets the line has become longer: begin anew where we are
+TALK_SPURT_MS: Final = 200  # after such a pause a packet is not late, it begins a talk spurt
+_CYCLE: Final = 1 << 16
+_ROUNDS: Final = 64  # packets per row that one tick may make up
+
+
+@dataclass(frozen=True, slots=True)
+class EventPacket:
+    """One telephone-event packet (RFC 4733), for the digit receiver."""
+
+    row: int
+    ssrc: int
+    timestamp: int
+    marker: bool
+    payload: bytes
+    payload_type: int
+
+
+class Receiver:
+    """The receive side of all rows of `table`."""
+
+    def __init__(self, table: CallTable, options: MediaOptions, timeline: Timeline) -> None:
+        rows = table.rows
+        self._table = table
+        self._timeline = timeline
+        self.delay = DelayModel(rows, options)
+        self._slots = ReorderBuffer(rows)
+        self.kinds = np.zeros((rows, 128), np.uint8)  # Kind by payload type
+        self.receiving = np.zeros(rows, np.bool_)
+        self._started = np.zeros(rows, np.bool_)  # a source is being followed
+        self._anew = np.zeros(rows, np.bool_)  # its next packet begins a new time line
+        self._candidate = np.zeros(rows, np.uint32)  # another source, and the number that would confirm it
+        self._candidate_next = np.full(rows, -1, np.int64)
+        self.ssrc = np.zeros(rows, np.uint32)
+        self.base_sequence = np.zeros(rows, np.int64)  # for RTCP: first and highest extended sequence number
+        self.highest_sequence = np.zeros(rows, np.int64)
+        self._next_sequence = np.zeros(rows, np.int64)
+        self._next_timestamp = np.zeros(rows, np.int64)
+        self._next_position = np.zeros(rows, np.int64)
+        self._ticks = np.full(rows, 160, np.int64)  # RTP timestamp units per packet
+        self._samples = np.full(rows, 160, np.int64)  # samples per packet
+        self._sample_ns = np.full(rows, 125_000, np.int64)
+        self._samples_per_tick = np.ones(rows, np.int64)
+        self._late_run = np.zeros(rows, np.int64)
+        # What the next packet of a row begins with, octet for octet, if all goes well: V=2 PT, number, timestamp, SSRC.
+        self._expected = np.zeros((rows, 12), np.uint8)
+        self._expected_words = self._expected.view(np.uint32)
+        self._expected_sequence = self._expected[:, 2:4].view(">u2")[:, 0]
+        self._expected_timestamp = self._expected[:, 4:8].view(">u4")[:, 0]
+        self._expected_ssrc = self._expected[:, 8:12].view(">u4")[:, 0]
+        self._expected_length = np.zeros(rows, np.int64)
+        self._expected_kind = np.zeros(rows, np.int64)
+        self._index = np.zeros(rows, np.intp)
+        self._received = table.counters[:, COUNTER["packets_received"] : COUNTER["octets_received"] + 1]
+        self.events: list[EventPacket] = []  # telephone events of this tick
+        self.control: list[tuple[int, bytes]] = []  # RTCP that came on the RTP port (RFC 5761)
+        self.first: list[int] = []  # rows whose first packet came in this tick
+        self.moved = np.zeros(rows, np.bool_)  # rows whose rx_head moved in this tick
+
+    # ---- rows come and go
+
+    def open(self, row: int, rate_hz: int) -> None:
+        """The row goes to a new call; its `rx_head` is 0."""
+        one = np.array([row])
+        self.delay.forget(one)
+        self._slots.clear(one)
+        self._timeline.reset(one)
+        self.kinds[row] = Kind.UNKNOWN
+        self.receiving[row] = self._started[row] = False
+        self._candidate_next[row] = -1
+        self._sample_ns[row] = 1_000_000_000 // rate_hz
+        self._samples[row] = rate_hz // 50
+        self._late_run[row] = 0
+        self.jitter_reset(row)
+
+    def jitter_reset(self, row: int) -> None:
+        """Let the numbers that RTCP reports begin anew."""
+        self.base_sequence[row] = self.highest_sequence[row] = 0
+
+    def set_formats(
+        self, row: int, kinds: dict[int, Kind], clock_rate_hz: int, *, receiving: bool, ptime_ms: int, now_ns: int
+    ) -> None:
+        """What may arrive from now on. The first call starts the row's clock."""
+        table = np.zeros(128, np.uint8)
+        for payload_type, kind in kinds.items():
+            table[payload_type & 127] = kind
+        rate_hz = int(self._table.rate_hz[row])
+        self.kinds[row] = table
+        self.receiving[row] = receiving
+        self._samples_per_tick[row] = max(1, rate_hz // clock_rate_hz)
+        self._samples[row] = ptime_ms * rate_hz // 1000
+        if self.delay.wait_ns[row] == NEVER_NS:
+            one = np.array([row])
+            self.delay.restart(one, now_ns - self._table.rx_head[one] * self._sample_ns[one])
+            self._timeline.quiet[row] = True  # nothing has come yet: silence, not concealment
+        if not receiving:
+            self._timeline.quiet[row] = True
+        self._expect(np.array([row]))
+
+    def follow_anyone(self, row: int) -> None:
+        """The far end has changed: the next valid packet begins a new time line, whatever its SSRC."""
+        self._started[row] = False
+        self._expect(np.array([row]))
+
+    def close(self, row: int) -> None:
+        """Nothing is received any more, and the row's clock stands."""
+        self.receiving[row] = False
+        self.delay.forget(np.array([row]))
+        self._expect(np.array([row]))
+
+    def continues(self, row: int, ssrc: int, sequence: int) -> bool:
+        """Whether a packet from another address goes on with the stream that this row follows (NAT rebinding)."""
+        ahead = (sequence - int(self.highest_sequence[row])) % _CYCLE
+        return bool(self._started[row]) and int(self.ssrc[row]) == ssrc and 0 < ahead < MAX_DROPOUT
+
+    # ---- packets
+
+    def receive(self, batch: Batch, now_ns: int) -> None:
+        """Take the packets of `batch`, which came just now, in their order."""
+        rows = batch.rows
+        count = len(rows)
+        order = np.arange(count)
+        self._index[rows[::-1]] = order[::-1]
+        seen = batch.data[:, :12].view(np.uint32) if batch.data.flags.c_contiguous else _words(batch.data)
+        expected = self._expected_words[rows]
+        fast = (seen == expected).all(axis=1)
+        fast &= batch.length == self._expected_length[rows]
+        fast &= self._index[rows] == order  # the first of its row
+        if fast.all():
+            self._continue(rows, batch.data, now_ns)
+            return
+        chosen = np.flatnonzero(fast)
+        if len(chosen):
+            self._continue(rows[chosen], batch.data[chosen], now_ns)
+        rest = batch.take(np.flatnonzero(~fast))
+        while len(rest):
+            self._index[rest.rows[::-1]] = np.arange(len(rest))[::-1]
+            first = self._index[rest.rows] == np.arange(len(rest))
+            self._examine(rest.take(np.flatnonzero(first)), now_ns)
+            rest = rest.take(np.flatnonzero(~first))
+
+    def fill(self, now_ns: int) -> None:
+        """Make up the time whose packets are overdue, and release what waited behind it."""
+        self.delay.rotate(now_ns)
+        for _ in range(_ROUNDS):
+            due = self._table.rx_head * self._sample_ns + self.delay.wait_ns < now_ns
+            rows = np.flatnonzero(due)
+            if not len(rows):
+                return
+            _, position, _ = self._slots.earliest(rows)
+            room = np.maximum(position - self._table.rx_head[rows], 1)
+            self._timeline.fill(rows, np.minimum(self._samples[rows], room))
+            self.moved[rows] = True
+            self._release(rows)
+            self._expect(rows)
+
+    def _continue(self, rows: Rows, data: NDArray[np.uint8], now_ns: int) -> None:
+        """The fast way: each packet is the one that its row expects."""
+        head = self._table.rx_head[rows]
+        self.delay.observe(rows, now_ns - head * self._sample_ns[rows])
+        kinds, lengths = self._expected_kind[rows], self._expected_length[rows]
+        if (kinds == kinds[0]).all() and (lengths == lengths[0]).all():
+            pcm = formats.decode(int(kinds[0]), data[:, packet.HEADER : int(lengths[0])])
+            self._timeline.append(rows, pcm)
+        else:
+            code = kinds * _CYCLE + lengths
+            for each in np.unique(code):
+                same = np.flatnonzero(code == each)
+                kind, length = divmod(int(each), _CYCLE)
+                pcm = formats.decode(kind, data[same, packet.HEADER : length])
+                self._timeline.append(rows[same], pcm)
+        sequence = self._next_sequence[rows]
+        self._slots.remember(rows, sequence)
+        self.highest_sequence[rows] = sequence
+        self._next_sequence[rows] = sequence + 1
+        timestamp = (self._next_timestamp[rows] + self._ticks[rows]) & 0xFFFFFFFF
+        self._next_timestamp[rows] = timestamp
+        self._next_position[rows] = self._table.rx_head[rows]
+        self._expected_sequence[rows] = sequence + 1
+        self._expected_timestamp[rows] = timestamp
+        self._late_run[rows] = 0
+        self._count_received(rows, lengths - packet.HEADER)
+        self._table.rx_last_ns[rows] = now_ns
+        self.moved[rows] = True
+
+    def _examine(self, batch: Batch, now_ns: int) -> None:
+        """The long way, for packets of which no two are of the same row."""
+        listening = self.receiving[batch.rows]
+        control = packet.is_rtcp(batch.data, batch.length) & listening
+        for index in np.flatnonzero(control).tolist():
+            self.control.append((int(batch.rows[index]), batch.data[index, : batch.length[index]].tobytes()))
+        headers = packet.parse(batch.data, batch.length)
+        kind = self.kinds[batch.rows, headers.payload_type].astype(np.int64)
+        fits = headers.payload_length <= formats.MAX_PAYLOAD
+        self._count("dropped_malformed", batch.rows[listening & ~control & ~(headers.valid & fits)])
+        usable = listening & ~control & headers.valid & fits
+        self._count("dropped_payload_type", batch.rows[usable & (kind == Kind.UNKNOWN)])
+        usable &= kind != Kind.UNKNOWN
+        sequence = self._follow(batch.rows, headers, usable)
+        chosen = np.flatnonzero(usable)
+        if not len(chosen):
+            return
+        rows, sequence, kind = batch.rows[chosen], sequence[chosen], kind[chosen]
+        self._count_received(rows, headers.payload_length[chosen])
+        fresh = self._table.rx_last_ns[rows] == 0
+        self.first.extend(rows[fresh].tolist())
+        self._table.rx_last_ns[rows] = now_ns
+        self._hand_over_events(batch, headers, chosen[kind == Kind.TELEPHONE_EVENT])
+        arrived = self._place(batch, headers, chosen, sequence, kind, now_ns)
+        self._release(rows[arrived])
+        self._expect(rows)
+
+    def _follow(self, rows: Rows, headers: Headers, usable: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Extended sequence numbers; clears `usable` where the packet is of no source that the row follows.
+
+        RFC 3550 A.1: another SSRC, or a number far off, is believed once the next number has come as well.
+        """
+        started = self._started[rows]
+        highest = self.highest_sequence[rows]
+        delta = ((headers.sequence - highest + _CYCLE // 2) & (_CYCLE - 1)) - _CYCLE // 2
+        same_source = headers.ssrc == self.ssrc[rows]
+        strange = usable & started & (~same_source | (delta > MAX_DROPOUT) | (delta < -MAX_MISORDER))
+        confirmed = strange & (self._candidate[rows] == headers.ssrc)
+        confirmed &= self._candidate_next[rows] == headers.sequence
+        self._count("ssrc_changes", rows[confirmed & ~same_source])
+        refused = strange & ~confirmed
+        self._candidate[rows[refused]] = headers.ssrc[refused]
+        self._candidate_next[rows[refused]] = (headers.sequence[refused] + 1) & (_CYCLE - 1)
+        self._count("dropped_ssrc", rows[refused])
+        begin = confirmed | (usable & ~started)
+        if begin.any():
+            self._begin(rows[begin], headers.ssrc[begin], headers.sequence[begin])
+        usable &= ~refused
+        # One cycle up, so that a packet from before the first one has a number above zero.
+        return np.where(begin, headers.sequence + _CYCLE, highest + delta)
+
+    def _begin(self, rows: Rows, ssrc: NDArray[np.uint32], sequence: NDArray[np.int64]) -> None:
+        self._slots.clear(rows)
+        self._started[rows] = self._anew[rows] = True
+        self.ssrc[rows] = ssrc
+        self._candidate_next[rows] = -1
+        self.base_sequence[rows] = self._next_sequence[rows] = sequence + _CYCLE
+        self.highest_sequence[rows] = sequence + _CYCLE - 1
+
+    def _place(
+        self,
+        batch: Batch,
+        headers: Headers,
+        chosen: NDArray[np.intp],
+        sequence: NDArray[np.int64],
+        kind: NDArray[np.int64],
+        now_ns: int,
+    ) -> NDArray[np.bool_]:
+        """Store packets that may still be heard; True where one was stored."""
+        rows = batch.rows[chosen]
+        duplicate = self._slots.seen(rows, sequence)
+        self._count("dropped_duplicate", rows[duplicate])
+        self._count("reordered", rows[~duplicate & (sequence < self.highest_sequence[rows])])
+        late = ~duplicate & (sequence < self._next_sequence[rows])
+        self._count("dropped_late", rows[late & (kind <= Kind.G722)])
+        # It had been counted as lost when the line went past it.
+        counted = rows[late & (sequence >= self.base_sequence[rows])]
+        self._table.counters[counted, COUNTER["lost"]] -= np.uint64(1)
+        position = self._position(rows, headers.timestamp[chosen], headers.payload_length[chosen], kind, late, now_ns)
+        fresh = ~duplicate
+        self._slots.remember(rows[fresh], sequence[fresh])
+        self.highest_sequence[rows] = np.maximum(self.highest_sequence[rows], sequence)
+        keep = fresh & ~late
+        ahead = sequence - self._next_sequence[rows]
+        far = keep & (ahead >= SLOTS)
+        alone = far & (self._slots.waiting[rows] == 0)
+        # A long gap, all of it filled by the clock already: go on behind it.
+        self._table.counters[rows[alone], COUNTER["lost"]] += ahead[alone].astype(np.uint64)
+        self._next_sequence[rows[alone]] = sequence[alone]
+        self._count("dropped_full", rows[far & ~alone])
+        keep &= ~far | alone
+        index = np.flatnonzero(keep)
+        if len(index):
+            taken = chosen[index]
+            length = headers.payload_length[taken]
+            payload = packet.payloads(batch.take(taken), _only(headers, taken), int(length.max()))
+            self._slots.store(
+                rows[index], sequence[index], position[index], headers.timestamp[taken], kind[index], payload, length
+            )
+        return keep
+
+    def _position(
+        self,
+        rows: Rows,
+        timestamp: NDArray[np.int64],
+        length: NDArray[np.int64],
+        kind: NDArray[np.int64],
+        late: NDArray[np.bool_],
+        now_ns: int,
+    ) -> NDArray[np.int64]:
+        """Places on the time line; lays the line anew where a packet fits it no longer."""
+        ticks = ((timestamp - self._next_timestamp[rows] + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+        position = self._next_position[rows] + ticks * self._samples_per_tick[rows]
+        head = self._table.rx_head[rows]
+        sample_ns = self._sample_ns[rows]
+        delay = now_ns - position * sample_ns
+        audio = kind <= Kind.G722
+        behind = position + length * self._samples_per_tick[rows] <= head
+        run = np.where(audio, np.where(behind | late, self._late_run[rows] + 1, 0), self._late_run[rows])
+        pause = self._timeline.filled[rows] * sample_ns > TALK_SPURT_MS * 1_000_000
+        anew = self._anew[rows] | (np.abs(delay - self.delay.floor_ns[rows]) > JUMP_NS)
+        anew |= ~late & ((run >= LATE_IN_A_ROW) | (pause & (position < head)))
+        # A telephone event carries the time at which it began: its place on the line is where the clock stands.
+        event = kind == Kind.TELEPHONE_EVENT
+        anew &= ~event
+        self._late_run[rows] = np.where(anew, 0, run)
+        position = np.where(anew, head, position)
+        position = np.where(event, np.maximum(head, (now_ns - self.delay.floor_ns[rows]) // sample_ns), position)
+        again = rows[anew]
+        self._anew[again] = False
+        self._next_timestamp[again] = timestamp[anew]
+        self._next_position[again] = head[anew]
+        self.delay.restart(again, now_ns - head[anew] * sample_ns[anew])
+        usual = audio & ~anew
+        self.delay.observe(rows[usual], delay[usual])
+        return position
+
+    def _release(self, rows: Rows) -> None:
+        """Append what is next, or whose time has been filled, until each row waits again."""
+        rows = rows[self._slots.waiting[rows] > 0]
+        while len(rows):
+            sequence, position, slot = self._slots.earliest(rows)
+            head = self._table.rx_head[rows]
+            ready = (sequence == self._next_sequence[rows]) | ((sequence != NOBODY) & (position <= head))
+            rows, sequence, position, slot = rows[ready], sequence[ready], position[ready], slot[ready]
+            if not len(rows):
+                return
+            skipped = sequence - self._next_sequence[rows]
+            self._table.counters[rows, COUNTER["lost"]] += skipped.astype(np.uint64)
+            self._next_sequence[rows] = sequence + 1
+            timestamp, kind, payload, length = self._slots.take(rows, slot)
+            self._put(rows, position, timestamp, kind, payload, length)
+            rows = rows[self._slots.waiting[rows] > 0]
+
+    def _put(
+        self,
+        rows: Rows,
+        position: NDArray[np.int64],
+        timestamp: NDArray[np.int64],
+        kind: NDArray[np.int64],
+        payload: NDArray[np.uint8],
+        length: NDArray[np.int64],
+    ) -> None:
+        self.moved[rows] = True
+        silent = kind == Kind.COMFORT_NOISE
+        if silent.any():
+            level = np.where(length > 0, -(payload[:, 0] & 0x7F).astype(np.float32), np.float32(-127))
+            self._timeline.noise_dbov[rows[silent]] = level[silent]
+            self._count("comfort_noise_packets", rows[silent])
+        self._timeline.quiet[rows[kind > Kind.G722]] = True
+        ahead = position - self._table.rx_head[rows]
+        early = (ahead > 0) & (kind != Kind.TELEPHONE_EVENT)
+        if early.any():  # the number follows, the timestamp does not: silence suppression, or a gap that was cut short
+            was_quiet = self._timeline.quiet[rows[early]]
+            self._timeline.quiet[rows[early]] = True
+            self._timeline.fill(rows[early], ahead[early])
+            self._timeline.quiet[rows[early]] = was_quiet
+        code = np.where(kind <= Kind.G722, kind * _CYCLE + length, -1)
+        skip = np.maximum(-ahead, 0)
+        for each in np.unique(code[code >= 0]):
+            same = np.flatnonzero(code == each)
+            form, octets = divmod(int(each), _CYCLE)
+            pcm = formats.decode(form, payload[same, :octets])
+            self._append(rows[same], pcm, skip[same])
+            self._next_timestamp[rows[same]] = (timestamp[same] + octets) & 0xFFFFFFFF
+            self._next_position[rows[same]] = position[same] + pcm.shape[1]
+            self._ticks[rows[same]] = octets
+            self._samples[rows[same]] = pcm.shape[1]
+            self._expected_kind[rows[same]] = form
+            self._expected_length[rows[same]] = octets + packet.HEADER
+
+    def _append(self, rows: Rows, pcm: NDArray[np.int16], skip: NDArray[np.int64]) -> None:
+        """Append packets; the first `skip` [n] samples of each come too late, their time is filled."""
+        for each in np.unique(skip):
+            same = skip == each
+            if each >= pcm.shape[1]:
+                self._count("dropped_late", rows[same])
+            else:
+                self._timeline.append(rows[same], pcm[same, int(each) :])
+
+    # ---- small things
+
+    def _expect(self, rows: Rows) -> None:
+        """Write what the next packet of each row has to begin with to go the fast way; version 0 where none can."""
+        plain = self.receiving[rows] & self._started[rows] & ~self._anew[rows] & (self._slots.waiting[rows] == 0)
+        plain &= (self._next_position[rows] == self._table.rx_head[rows]) & (self._expected_kind[rows] > 0)
+        kind = self._expected_kind[rows]
+        # The lowest payload type that means this kind; a sender that uses another one goes the long way.
+        match = self.kinds[rows] == kind[:, None]
+        plain &= match.any(axis=1)
+        self._expected[rows, 0] = np.where(plain, 0x80, 0)
+        self._expected[rows, 1] = match.argmax(axis=1)
+        self._expected_sequence[rows] = self._next_sequence[rows] & (_CYCLE - 1)
+        self._expected_timestamp[rows] = self._next_timestamp[rows]
+        self._expected_ssrc[rows] = self.ssrc[rows]
+
+    def _count(self, name: str, rows: Rows) -> None:
+        if len(rows):
+            self._table.counters[rows, COUNTER[name]] += np.uint64(1)
+
+    def _count_received(self, rows: Rows, octets: NDArray[np.int64]) -> None:
+        increment = np.ones((len(rows), 2), np.uint64)
+        increment[:, 1] = octets
+        self._received[rows] += increment
+
+    def _hand_over_events(self, batch: Batch, headers: Headers, chosen: NDArray[np.intp]) -> None:
+        self._count("dtmf_packets", batch.rows[chosen])
+        for index in chosen.tolist():
+            start = int(headers.payload_offset[index])
+            payload = batch.data[index, start : start + int(headers.payload_length[index])].tobytes()
+            self.events.append(
+                EventPacket(
+                    row=int(batch.rows[index]),
+                    ssrc=int(headers.ssrc[index]),
+                    timestamp=int(headers.timestamp[index]),
+                    marker=bool(headers.marker[index]),
+                    payload=payload,
+                    payload_type=int(headers.payload_type[index]),
+                )
+            )
+
+
+def _words(data: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    return np.ascontiguousarray(data[:, :12]).view(np.uint32)
+
+
+def _only(headers: Headers, chosen: NDArray[np.intp]) -> Headers:
+    return Headers(*(getattr(headers, name)[chosen] for name in Headers.__slots__))

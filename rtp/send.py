@@ -1,0 +1,296 @@
+"""Sending: one packet per row and packet time, from SetStream to CloseRow, whatever the other planes do.
+
+Deadlines are whole ticks, `start + n * ptime`, spread over the rows so that each tick has its share. Sequence numbers
+grow by one with every packet and timestamps by one packet with every packet time, also while the row is on hold and
+sends nothing. What a packet carries: a telephone event; or else the worker's speech, a prompt and the other side of a
+bridge mixed together; or else comfort noise.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sipagent.codecs import comfort_noise
+from sipagent.rtp import formats
+from sipagent.rtp.formats import Kind
+from sipagent.rtp.options import MediaOptions
+from sipagent.rtp.packet import HEADER
+from sipagent.rtp.ring import RingColumn
+from sipagent.rtp.table import COUNTER, MARKS, CallTable
+
+Rows = NDArray[np.intp]
+
+STRIDE: Final = 512  # octets of a row's packet buffer: header, 480 of payload, an SRTP tag
+MAX_BURST: Final = 3  # packets sent at once after we were held up; older ones are left out, the clock runs on
+RESUME_PACKETS: Final = 10  # speech that goes on within so many packets was not over: what lay between was dry
+NEVER: Final = 1 << 62
+_NOISE: Final = 1 << 15
+_SEED: Final = 711
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """Packets of one tick: buffer rows `rows` [n] with `length` [n] octets each, in `Sender.packets`."""
+
+    rows: Rows
+    length: NDArray[np.int64]
+
+
+Mixer = Callable[[Rows, int], tuple[Rows, NDArray[np.float32]]]  # (rows, samples) -> rows with sound, f4[n, samples]
+
+
+class Sender:
+    """The send side of all rows of `table`; `packets` u1[rows, STRIDE] holds the last packet of each."""
+
+    def __init__(self, table: CallTable, options: MediaOptions, seed: int | None = None) -> None:
+        rows = table.rows
+        self._table = table
+        self._options = options
+        self._tick_ms = options.tick_ms
+        self._random = np.random.default_rng(seed)
+        self._speech = RingColumn(table.tx_pcm)
+        self._sent = RingColumn(table.sent_pcm)
+        noise = comfort_noise.generate(
+            np.array([options.comfort_noise_dbov], np.float32), _NOISE, np.random.default_rng(_SEED)
+        )
+        self._noise = RingColumn(noise)
+        self.packets = np.zeros((rows, STRIDE), np.uint8)
+        self.packets[:, 0] = 0x80
+        self._sequence_field = self.packets[:, 2:4].view(">u2")[:, 0]
+        self._timestamp_field = self.packets[:, 4:8].view(">u4")[:, 0]
+        self._ssrc_field = self.packets[:, 8:12].view(">u4")[:, 0]
+        self.due = np.full(rows, NEVER, np.int64)  # tick in which the next packet is due
+        self._period = np.full(rows, 4, np.int64)  # ticks per packet
+        self.samples = np.full(rows, 160, np.int64)  # samples per packet
+        self.ticks = np.full(rows, 160, np.int64)  # RTP timestamp units per packet
+        self.kind = np.zeros(rows, np.int64)
+        self.payload_type = np.zeros(rows, np.uint8)
+        self.sequence = np.zeros(rows, np.int64)  # of the next packet
+        self.timestamp = np.zeros(rows, np.int64)
+        self.ssrc = np.zeros(rows, np.int64)
+        self.sending = np.zeros(rows, np.bool_)
+        self._talking = np.zeros(rows, np.bool_)
+        self._mark_next = np.ones(rows, np.bool_)  # the next packet with sound carries the marker bit
+        self._gain = np.ones(rows, np.float32)
+        self._dry = np.zeros(rows, np.int64)  # packets without speech since the last with it
+        self.held = np.zeros(rows, np.bool_)  # speech waits: an exclusive prompt is playing
+        self.ducked_by_us = np.zeros(rows, np.bool_)
+        self.mixers: list[Mixer] = []
+        self._packets_sent = table.counters[:, COUNTER["packets_sent"] : COUNTER["octets_sent"] + 1]
+
+    # ---- rows come and go
+
+    def open(self, row: int) -> None:
+        """The row goes to a new call: new SSRC, sequence and timestamp (RFC 3550 §5.1), nothing of the old speech."""
+        self.ssrc[row] = self._random.integers(1, 1 << 32)
+        self.sequence[row] = self._random.integers(0, 1 << 15)
+        self.timestamp[row] = self._random.integers(0, 1 << 32)
+        self._ssrc_field[row] = self.ssrc[row]
+        self.due[row] = NEVER
+        self.sending[row] = self._talking[row] = self.held[row] = False
+        self._mark_next[row] = True
+        self._gain[row] = 1.0
+        self._dry[row] = NEVER
+        self.drop_speech(row)
+
+    def set_format(
+        self, row: int, kind: Kind, payload_type: int, clock_rate_hz: int, ptime_ms: int, *, sending: bool, tick: int
+    ) -> None:
+        """What is sent from now on; the first call starts the row's clock, in a phase of its own."""
+        rate_hz = int(self._table.rate_hz[row])
+        self._period[row] = max(1, round(ptime_ms / self._tick_ms))
+        ptime_ms = int(self._period[row]) * self._tick_ms
+        self.samples[row] = ptime_ms * rate_hz // 1000
+        self.ticks[row] = ptime_ms * clock_rate_hz // 1000
+        self.kind[row] = kind
+        self.payload_type[row] = payload_type
+        self.sending[row] = sending
+        if self.due[row] == NEVER:
+            self.due[row] = tick + 1 + row % int(self._period[row])
+
+    def close(self, row: int) -> None:
+        """Nothing is sent any more."""
+        self.due[row] = NEVER
+        self.sending[row] = False
+
+    def drop_speech(self, row: int) -> None:
+        """Flush what a worker has queued, without its asking."""
+        table = self._table
+        table.tx_flush_at[row] = table.tx_read[row]
+        table.tx_read[row] = table.tx_head[row]
+        table.tx_flush_done[row] = max(int(table.tx_head[row]), int(table.tx_flush_to[row]))
+        table.mark_done[row] = table.mark_count[row]
+
+    # ---- every tick
+
+    def compose(self, tick: int, events: Mapping[int, object]) -> list[Outgoing]:
+        """Build the packets that are due; of rows in `events`, which carry telephone events, only the clocks move."""
+        due = np.flatnonzero(self.due <= tick)
+        if not len(due):
+            return []
+        behind = (tick - self.due[due]) // self._period[due]
+        if (behind >= MAX_BURST).any():
+            self._leave_out(due, behind)
+        self.due[due] += self._period[due]
+        outgoing = []
+        code = self.samples[due] * 256 + self.kind[due]
+        for each in (code[:1] if (code == code[0]).all() else np.unique(code)).tolist():
+            rows = due[code == each]
+            outgoing.append(self._compose(rows, each // 256, each % 256, events))
+        return outgoing
+
+    def advance(self, rows: Rows) -> None:
+        """Move the numbers of `rows` past a packet that was sent."""
+        self.sequence[rows] += 1
+
+    def _leave_out(self, due: Rows, behind: NDArray[np.int64]) -> None:
+        """Pass over packet times that cannot be made good any more: a burst would only fill the far end's buffer."""
+        much = behind >= MAX_BURST
+        rows, missed = due[much], behind[much] - (MAX_BURST - 1)
+        self.due[rows] += missed * self._period[rows]
+        self.timestamp[rows] += missed * self.ticks[rows]
+        self._table.tx_clock[rows] += missed * self.samples[rows]
+        self._mark_next[rows] = True
+
+    def _compose(self, rows: Rows, samples: int, kind: int, events: Mapping[int, object]) -> Outgoing:
+        table = self._table
+        mixed = self._speak(rows, samples)
+        clock = table.tx_clock[rows]
+        self._sent.write(rows, clock, mixed)
+        table.tx_clock[rows] = clock + samples
+        timestamp = self.timestamp[rows]
+        self.timestamp[rows] = timestamp + self.ticks[rows]
+        sends = self.sending[rows]
+        if events:
+            sends &= ~np.isin(rows, np.fromiter(events, np.intp, len(events)))
+        if not sends.all():
+            chosen = np.flatnonzero(sends)
+            rows, mixed, timestamp = rows[chosen], mixed[chosen], timestamp[chosen]
+        if not len(rows):
+            return Outgoing(rows, np.zeros(0, np.int64))
+        payload = formats.encode(kind, mixed)
+        octets = payload.shape[1]
+        self.packets[rows, HEADER : HEADER + octets] = payload
+        sequence = self.sequence[rows]
+        self.sequence[rows] = sequence + 1
+        self._sequence_field[rows] = sequence
+        self._timestamp_field[rows] = timestamp
+        marker = self._mark_next[rows] & self._talking[rows]
+        self._mark_next[rows] &= ~marker
+        self.packets[rows, 1] = self.payload_type[rows] | (marker.view(np.uint8) << 7)
+        self._packets_sent[rows] += np.array([1, octets], np.uint64)
+        return Outgoing(rows, np.full(len(rows), HEADER + octets))
+
+    def _speak(self, rows: Rows, samples: int) -> NDArray[np.int16]:
+        """What each row says in this packet, i2[n, samples]; moves tx_read, marks and flushes."""
+        table = self._table
+        start = table.tx_read[rows]
+        residue = self._flush(rows, start, samples)
+        if residue is not None:
+            start = table.tx_read[rows]
+        waiting = table.tx_head[rows] - start
+        may = self.sending[rows] & ~self.held[rows]
+        count = np.where(may, np.clip(waiting, 0, samples), 0)
+        full = count == samples
+        self._count_dry(rows, count)
+        if full.all():
+            pcm = self._speech.read(rows, start, samples)
+            talking = full
+        else:
+            phase = (table.tx_clock[rows] + rows * 7919) & (_NOISE - 1)
+            pcm = self._noise.read(np.zeros(len(rows), np.intp), phase, samples)
+            some = np.flatnonzero(count)
+            if len(some):
+                speech = self._speech.read(rows[some], start[some], samples)
+                inside = np.arange(samples) < count[some, None]
+                pcm[some] = np.where(inside, speech, pcm[some])
+            talking = count > 0
+        pcm = self._apply_gain(rows, pcm, talking)
+        if residue is not None:
+            flushed, fading = residue
+            pcm[flushed] = np.maximum(np.minimum(pcm[flushed].astype(np.int32) + fading, 32767), -32768)
+        table.tx_read[rows] = start + count
+        self._pass_marks(rows, start, count)
+        for mixer in self.mixers:
+            heard, sound = mixer(rows, samples)
+            if len(heard):
+                at = np.searchsorted(rows, heard)
+                pcm[at] = np.clip(np.rint(pcm[at] + sound), -32768, 32767)
+                talking = talking.copy()
+                talking[at] = True
+        # A talk spurt begins: RFC 3551 §4.1.
+        self._mark_next[rows] |= talking & ~self._talking[rows]
+        self._talking[rows] = talking
+        return pcm
+
+    def _flush(
+        self, rows: Rows, start: NDArray[np.int64], samples: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.int32]] | None:
+        """Carry out flushes; what is left of the speech fades out in the ramp: (indices into rows, i4[k, samples])."""
+        table = self._table
+        to = table.tx_flush_to[rows]
+        asked = to > table.tx_flush_done[rows]
+        if not asked.any():
+            return None
+        index = np.flatnonzero(asked)
+        flushed = rows[index]
+        ramp = min(samples, self._options.ramp_ms * samples * 1000 // int(self._ptime_us(flushed[0])))
+        fading = np.zeros((len(index), samples), np.int32)
+        # Only what was really spoken fades; behind its end the ring holds old speech.
+        had = (table.tx_head[flushed] - start[index]) >= ramp
+        had &= (start[index] < to[index]) & self._talking[flushed]
+        speech = self._speech.read(flushed, start[index], max(1, ramp))[:, :ramp]
+        gain = (self._gain[flushed] * had)[:, None] * np.linspace(1.0, 0.0, max(1, ramp), endpoint=False)[:ramp]
+        fading[:, :ramp] = speech * gain
+        table.tx_flush_at[flushed] = start[index]
+        table.tx_read[flushed] = np.maximum(start[index], to[index])
+        table.tx_flush_done[flushed] = to[index]
+        self._dry[flushed] = NEVER  # an end that was asked for is not a dry slot
+        return index, fading
+
+    def _ptime_us(self, row: int) -> int:
+        return int(self._period[row]) * self._tick_ms * 1000
+
+    def _apply_gain(self, rows: Rows, pcm: NDArray[np.int16], talking: NDArray[np.bool_]) -> NDArray[np.int16]:
+        """Ramp to the gain that worker and ears ask for; comfort noise keeps its level."""
+        table = self._table
+        ducked = ((table.duck[rows] != 0) & (table.reflex[rows] != 0)) | self.ducked_by_us[rows]
+        goal = np.where(ducked, table.tx_gain[rows] * self._options.duck_gain, table.tx_gain[rows])
+        now = self._gain[rows]
+        if ((goal == 1.0) & (now == 1.0)).all():
+            return pcm
+        self._gain[rows] = goal
+        index = np.flatnonzero(talking & ((goal != 1.0) | (now != 1.0)))
+        if len(index):
+            samples = pcm.shape[1]
+            ramp = max(1, min(samples, self._options.ramp_ms * samples * 1000 // self._ptime_us(int(rows[0]))))
+            progress = np.minimum(np.arange(1, samples + 1, dtype=np.float32) / ramp, 1.0)
+            gain = now[index, None] + (goal - now)[index, None] * progress
+            pcm[index] = np.clip(np.rint(pcm[index] * gain), -32768, 32767)
+        return pcm
+
+    def _count_dry(self, rows: Rows, count: NDArray[np.int64]) -> None:
+        """Packets without speech between two with it were dry slots, if the pause was too short to be meant."""
+        spoke = count > 0
+        dry = self._dry[rows]
+        again = spoke & (dry > 0) & (dry <= RESUME_PACKETS)
+        if again.any():
+            self._table.counters[rows[again], COUNTER["dry_slots"]] += dry[again].astype(np.uint64)
+        self._dry[rows] = np.where(spoke, 0, np.minimum(dry + 1, NEVER))
+
+    def _pass_marks(self, rows: Rows, start: NDArray[np.int64], count: NDArray[np.int64]) -> None:
+        """Note the call time at which marks left; a mark on speech that was flushed passes with the flush."""
+        table = self._table
+        while True:
+            done = table.mark_done[rows]
+            position = table.mark_position[rows, done & (MARKS - 1)]
+            passed = (done < table.mark_count[rows]) & (position <= start + count)
+            if not passed.any():
+                return
+            rows, start, count, done, position = (part[passed] for part in (rows, start, count, done, position))
+            clock = table.tx_clock[rows] + np.maximum(position - start, 0)
+            table.mark_clock[rows, done & (MARKS - 1)] = clock
+            table.mark_done[rows] = done + 1

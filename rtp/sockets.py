@@ -1,0 +1,174 @@
+"""The UDP sockets of every row: two on the RTP port, one on the RTCP port.
+
+The listening socket sees what comes from anywhere, with its address: the slow way. Once the far end is known a second
+socket on the same port is connected to it. The kernel prefers the connected one for packets of that far end (its
+look-up scores a match of the remote address above a wildcard), so strangers never reach the fast way.
+"""
+
+import contextlib
+import errno
+import select
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+from sipagent.rtp.options import MediaOptions
+from sipagent.rtp.packet import MAX_PACKET
+
+Address = tuple[str, int]
+
+RECEIVE_BUFFER: Final = 1 << 18  # octets; a second of bursts
+STRANGER_BUFFER: Final = 1 << 14
+MAX_STRANGERS: Final = 256  # datagrams of the slow way per tick: a flood must not cost the others their deadline
+DRAIN_LIMIT: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """A datagram of the slow way; `rtcp` tells which port of the row it came to."""
+
+    row: int
+    rtcp: bool
+    data: bytes
+    source: Address
+
+
+class RowSockets:
+    """Binds `options.rows` pairs of ports at once; a row whose ports are taken has port 0 and cannot be used."""
+
+    def __init__(self, options: MediaOptions) -> None:
+        self._address = options.address
+        self._family = socket.AF_INET6 if ":" in options.address else socket.AF_INET
+        self._dscp = options.dscp
+        self._first_port = options.first_port
+        self._poll = select.epoll()
+        self._listening: list[socket.socket | None] = []
+        self._control: list[socket.socket | None] = []
+        self._connected: list[socket.socket | None] = [None] * options.rows
+        self._by_fd: dict[int, tuple[int, bool, socket.socket]] = {}
+        for row in range(options.rows):
+            pair = self._bind_pair(options.first_port + 2 * row)
+            self._listening.append(pair[0] if pair else None)
+            self._control.append(pair[1] if pair else None)
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """RTP port by row, 0 = could not be had."""
+        return tuple(
+            self._first_port + 2 * row if listening is not None else 0 for row, listening in enumerate(self._listening)
+        )
+
+    def open(self, row: int) -> int:
+        """Listen for the row from now on; returns how many stale datagrams its ports held."""
+        stale = 0
+        for sock, rtcp in ((self._listening[row], False), (self._control[row], True)):
+            if sock is None or sock.fileno() in self._by_fd:
+                continue
+            stale += _drain(sock)
+            self._by_fd[sock.fileno()] = (row, rtcp, sock)
+            self._poll.register(sock.fileno(), select.EPOLLIN)
+        return stale
+
+    def connect(self, row: int, remote: Address) -> socket.socket | None:
+        """The socket of the fast way to and from `remote`, replacing the one before; None when that is no address."""
+        old, self._connected[row] = self._connected[row], None
+        if old is not None:
+            old.close()
+        sock = self._new_socket(RECEIVE_BUFFER)
+        try:
+            sock.bind((self._address, self._first_port + 2 * row))
+            sock.connect(remote)
+        except (OSError, OverflowError, TypeError, ValueError):
+            sock.close()
+            return None
+        _drain(sock)  # what came from strangers between bind and connect
+        self._connected[row] = sock
+        return sock
+
+    def close(self, row: int) -> None:
+        """Deaf from now on; the ports stay ours."""
+        old, self._connected[row] = self._connected[row], None
+        if old is not None:
+            old.close()
+        for sock in (self._listening[row], self._control[row]):
+            if sock is not None and self._by_fd.pop(sock.fileno(), None) is not None:
+                self._poll.unregister(sock.fileno())
+
+    def close_all(self) -> None:
+        """Give every port back."""
+        for sock in (*self._listening, *self._control, *self._connected):
+            if sock is not None:
+                sock.close()
+        self._poll.close()
+
+    def receive(self) -> list[Datagram]:
+        """What came the slow way since the last call, RTCP included."""
+        datagrams: list[Datagram] = []
+        while len(datagrams) < MAX_STRANGERS:
+            ready = self._poll.poll(0, MAX_STRANGERS)
+            if not ready:
+                break
+            for fd, _ in ready:
+                row, rtcp, sock = self._by_fd[fd]
+                try:
+                    data, source = sock.recvfrom(MAX_PACKET)
+                except OSError:  # BlockingIOError, or an ICMP error that belongs to an earlier send
+                    continue
+                datagrams.append(Datagram(row, rtcp, data, (source[0], source[1])))
+        return datagrams
+
+    def send_control(self, row: int, data: bytes, remote: Address) -> bool:
+        """Send an RTCP packet from the row's RTCP port; False when the kernel would not take it."""
+        sock = self._control[row]
+        if sock is None:
+            return False
+        try:
+            sock.sendto(data, remote)
+        except OSError:
+            return False
+        return True
+
+    def _bind_pair(self, port: int) -> tuple[socket.socket, socket.socket] | None:
+        # SO_REUSEPORT lets another process of the same user bind the port too: one that is taken already shows itself
+        # only to a socket without that option.
+        probe = socket.socket(self._family, socket.SOCK_DGRAM)
+        try:
+            probe.bind((self._address, port))
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return None
+            raise
+        finally:
+            probe.close()
+        listening, control = self._new_socket(STRANGER_BUFFER), self._new_socket(STRANGER_BUFFER, shared=False)
+        try:
+            listening.bind((self._address, port))
+            control.bind((self._address, port + 1))
+        except OSError:
+            listening.close()
+            control.close()
+            return None
+        return listening, control
+
+    def _new_socket(self, receive_buffer: int, *, shared: bool = True) -> socket.socket:
+        sock = socket.socket(self._family, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        with contextlib.suppress(OSError):  # a container may forbid it; the media flows all the same
+            if self._family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, self._dscp << 2)
+            else:
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, self._dscp << 2)
+        return sock
+
+
+def _drain(sock: socket.socket) -> int:
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while count < DRAIN_LIMIT:
+            with contextlib.suppress(ConnectionError):
+                sock.recv(1)
+                count += 1
+    return count

@@ -1,0 +1,123 @@
+"""The receive ring of every row as call time: what is appended there, received or made up, and how it is flagged."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sipagent.codecs import comfort_noise
+from sipagent.rtp.concealer import Concealer
+from sipagent.rtp.ring import RingColumn
+from sipagent.rtp.table import CONCEALED_BLOCK, COUNTER, RX_RING, CallTable
+
+Rows = NDArray[np.intp]
+
+RECEIVED: Final = 0  # values of rx_concealed, block by block; a mixed block carries the larger one
+CONCEALED: Final = 1
+SILENCE: Final = 2  # the far end sent nothing: silence suppression, hold, a line that is dead
+
+CONCEAL_MS: Final = 60  # G.711 Appendix I: after this nothing of the pitch waveform is left
+DIGITAL_SILENCE_DBOV: Final = -127.0
+_FLAGS: Final = RX_RING // CONCEALED_BLOCK
+_SEED: Final = 3389
+
+
+class Timeline:
+    """Appends to `rx_pcm`; `rx_head` never stands still for a stream that runs, and never goes back."""
+
+    def __init__(self, table: CallTable, concealer: Concealer) -> None:
+        self._table = table
+        self._concealer = concealer
+        self._pcm = RingColumn(table.rx_pcm)
+        self._flags = RingColumn(table.rx_concealed)
+        self._dirty_until = np.zeros(table.rows, np.int64)  # below this position the ring may hold flags
+        self._random = np.random.default_rng(_SEED)
+        self.quiet = np.zeros(table.rows, np.bool_)  # the far end said that it pauses: nothing to conceal
+        self.noise_dbov = np.full(table.rows, DIGITAL_SILENCE_DBOV, np.float32)  # of its pauses
+        self.filled = np.zeros(table.rows, np.int64)  # samples made up since the last received one
+        self.arrived: list[tuple[Rows, NDArray[np.int16]]] = []  # received audio of this tick, for meters
+
+    def reset(self, rows: Rows) -> None:
+        """The rows go to another call."""
+        self.quiet[rows] = False
+        self.noise_dbov[rows] = DIGITAL_SILENCE_DBOV
+        self.filled[rows] = 0
+        self._dirty_until[rows] = self._table.rx_head[rows] + RX_RING
+
+    def append(self, rows: Rows, pcm: NDArray[np.int16]) -> None:
+        """Received audio i2[n, samples], one packet per row."""
+        filled = self.filled[rows]
+        if filled.any():
+            after = np.flatnonzero(filled)
+            pcm = pcm.copy()
+            pcm[after] = self._concealer.resume(rows[after], pcm[after])
+            self.filled[rows] = 0
+            self.quiet[rows] = False
+        self._write(rows, pcm, RECEIVED)
+        self.arrived.append((rows, pcm))
+
+    def fill(self, rows: Rows, samples: NDArray[np.int64]) -> None:
+        """Let `samples` [n] of call time pass for which nothing came: conceal the first 60 ms, then be silent."""
+        longest = self._table.rate_hz[rows] * CONCEAL_MS // 1000
+        silent = self.quiet[rows] | (self.filled[rows] >= longest)
+        while len(rows):
+            # Rows that need the same number of samples go together; mostly that is one packet for all.
+            count = samples[0]
+            same = samples == count
+            if count:
+                self._conceal(rows[same & ~silent], int(count))
+                self._silence(rows[same & silent], int(count))
+            rows, samples, silent = rows[~same], samples[~same], silent[~same]
+
+    def _conceal(self, rows: Rows, samples: int) -> None:
+        if not len(rows):
+            return
+        first = rows[self.filled[rows] == 0]
+        if len(first):
+            history = self._concealer.history
+            self._concealer.remember(first, self._pcm.read(first, self._table.rx_head[first] - history, history))
+        self._write(rows, self._concealer.conceal(rows, samples), CONCEALED)
+        self.filled[rows] += samples
+        self._table.counters[rows, COUNTER["concealed_samples"]] += np.uint64(samples)
+
+    def _silence(self, rows: Rows, samples: int) -> None:
+        if not len(rows):
+            return
+        levels = self.noise_dbov[rows]
+        self.filled[rows] += samples
+        self._table.counters[rows, COUNTER["silence_samples"]] += np.uint64(samples)
+        while samples:  # in pieces that fit the ring and the cache
+            piece = min(samples, 480)
+            if (levels > DIGITAL_SILENCE_DBOV).any():
+                pcm = comfort_noise.generate(levels, piece, self._random)
+            else:
+                pcm = np.zeros((len(rows), piece), np.int16)
+            self._write(rows, pcm, SILENCE)
+            samples -= piece
+
+    def _write(self, rows: Rows, pcm: NDArray[np.int16], flag: int) -> None:
+        head = self._table.rx_head[rows]
+        samples = pcm.shape[1]
+        self._pcm.write(rows, head, pcm)
+        end = head + samples
+        if flag:
+            self._dirty_until[rows] = end + RX_RING
+            self._flag(rows, head, samples, flag)
+        elif (self._dirty_until[rows] > head).any():
+            self._flag(rows, head, samples, flag)
+        self._table.rx_head[rows] = end
+
+    def _flag(self, rows: Rows, head: NDArray[np.int64], samples: int, flag: int) -> None:
+        first = head // CONCEALED_BLOCK
+        begun = head % CONCEALED_BLOCK
+        if samples % CONCEALED_BLOCK == 0 and not begun.any():
+            self._flags.write(rows, first, np.full((len(rows), samples // CONCEALED_BLOCK), flag, np.uint8))
+            return
+        count = (head + samples - 1) // CONCEALED_BLOCK - first + 1
+        column = np.arange(int(count.max()))
+        index = (first[:, None] + column) & (_FLAGS - 1)
+        present = self._table.rx_concealed[rows[:, None], index]
+        shared = (column == 0) & (begun > 0)[:, None]  # the block that the packet before began
+        flags = np.where(shared, np.maximum(present, flag), flag)
+        inside = column < count[:, None]
+        self._table.rx_concealed[rows[:, None], index] = np.where(inside, flags, present)
