@@ -1,0 +1,97 @@
+"""Brains for the worker's tests; loaded by name in the worker's process."""
+
+import asyncio
+import os
+import time
+from typing import Any
+
+from sipagent.brain import Brain, Caller, Decline
+
+
+class Greeter(Brain):
+    """Says hello, repeats what it hears, and hangs up at "goodbye"."""
+
+    async def greeting(self) -> str:
+        return "Hello."
+
+    async def on_user_turn(self, text: str) -> str:
+        self.call.set_variable("last", text)
+        if "goodbye" in text.lower():
+            self.call.hangup("polite")
+            return "Goodbye!"
+        return f"You said: {text}"
+
+    async def on_digit(self, digit: str) -> str:
+        return f"Key {digit}."
+
+    async def on_text(self, content_type: str, body: str) -> str:
+        return f"You wrote {body}."
+
+    async def on_interrupted(self, heard: str) -> None:
+        self.call.set_variable("heard", heard)
+
+
+class Talker(Greeter):
+    async def greeting(self) -> str:
+        numbers = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+        return " ".join(f"This is sentence number {number}." for number in numbers)
+
+
+class Refuser(Brain):
+    async def on_offer(self, caller: Caller) -> Decline | None:
+        return Decline(486, f"Busy for {caller.from_number}")
+
+
+class Undecided(Brain):
+    async def on_offer(self, caller: Caller) -> Decline | None:
+        await asyncio.sleep(60)
+        return None
+
+
+class Crashing(Greeter):
+    async def on_user_turn(self, text: str) -> str:
+        raise RuntimeError("a bug of the user's")
+
+
+class CrashingAtOnce(Brain):
+    async def on_offer(self, caller: Caller) -> Decline | None:
+        raise RuntimeError("a bug of the user's")
+
+
+class Blocking(Greeter):
+    async def on_user_turn(self, text: str) -> str:
+        time.sleep(1.5)
+        return "Awake again."
+
+
+class Transferring(Greeter):
+    async def on_digit(self, digit: str) -> str:
+        outcome = await self.call.transfer("+493099", ring_seconds=5)
+        return f"The transfer ended with {outcome}."
+
+
+class Dying(Greeter):
+    async def on_digit(self, digit: str) -> str:
+        os._exit(9)
+
+
+class Bare:
+    """Only the six methods of the contract."""
+
+    def system_prompt(self) -> str:
+        return ""
+
+    def tools(self) -> list[Any]:
+        return []
+
+    async def on_tool_call(self, name: str, arguments: Any) -> Any:
+        return None
+
+    def is_finished(self) -> bool:
+        return False
+
+    def collected_vars(self) -> dict[str, Any]:
+        return {"bare": True}
+
+    def current_node_id(self) -> str:
+        return "start"
