@@ -30,7 +30,7 @@ MAX_CHARACTERS: Final = 240
 MARKUP: Final = (
     (re.compile(r"\[([^\]]+)\]\([^)\s]*\)"), r"\1"),  # [text](address)
     (re.compile(r"^\s*(?:[-*•]|#{1,6})\s+", re.MULTILINE), ""),  # bullets and headings
-    (re.compile(r"[*_`~]{1,3}(?=\S)|(?<=\S)[*_`~]{1,3}"), ""),  # emphasis and code
+    (re.compile(r"(?<!\w)[*_`~]{1,3}(?=\S)|(?<=\S)[*_`~]{1,3}(?!\w)"), ""),  # emphasis and code
     (re.compile("[\u2600-\u27bf\U0001f000-\U0001faff\ufe0f\u200d]+"), ""),  # pictures
     (re.compile(r"\s+"), " "),
 )

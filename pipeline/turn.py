@@ -222,14 +222,15 @@ class TurnTaking:
         elif self.state is State.OVERLAP_PAUSED:
             self._undo("", now)
         elif self.state is State.OVERLAP and not self._protected:
-            voice_s = now - self._voice_at
-            if not self._options.interruption_words or voice_s >= self._options.certain_seconds:
+            certain_at = self._voice_at + self._options.certain_seconds
+            if not self._options.interruption_words or now >= certain_at:
                 self._interrupt(now)
             else:
                 self._number += 1
-                end = self._start + int((voice_s + self._options.pre_roll_seconds) * self._rate_hz)
+                voice_s = now - self._voice_at + self._options.pre_roll_seconds
+                end = self._start + int(voice_s * self._rate_hz)
                 self._actions.append(Judge(self._number, self._start, end, words_only=True))
-                self.deadline = self._voice_at + self._options.certain_seconds
+                self.deadline = certain_at
 
     # ---- transitions
 

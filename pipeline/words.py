@@ -49,6 +49,8 @@ def word_count(text: str) -> int:
 def is_backchannel(text: str) -> bool:
     """True for "uh-huh", "yeah, okay" and the like: the listener goes on listening."""
     rest = words(text)
+    if not rest:
+        return False
     while rest:
         for length in (2, 1):
             if " ".join(rest[:length]) in BACKCHANNELS:

@@ -45,7 +45,9 @@ class SimulatedLine:
         if end > len(self._caller):
             self._caller = np.pad(self._caller, (0, end - len(self._caller)))
         self._caller[start:end] = pcm
-        self.voice(start / self.rate_hz, end / self.rate_hz)
+        loud = np.flatnonzero(np.abs(pcm.astype(np.int32)) > 300)
+        if len(loud):
+            self.voice((start + int(loud[0])) / self.rate_hz, (start + int(loud[-1]) + 1) / self.rate_hz)
         return end / self.rate_hz
 
     def voice(self, start_s: float, end_s: float | None) -> None:
