@@ -30,7 +30,7 @@ class Remote:
         if request.path.endswith("/session"):
             answer(writer, self.session)
         elif self.moved == "hang":
-            await asyncio.sleep(30)
+            await asyncio.sleep(1)
         else:
             answer(writer, self.moved, self.status)
 

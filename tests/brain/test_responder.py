@@ -2,14 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import Any, cast
+
+import pytest
 
 from sipagent.brain import Brain, End, Tool, Transition, tool
 from sipagent.brain.responder import BrainResponder, ResponderOptions
+from sipagent.errors import ServiceError
 from sipagent.pipeline.chat import ChatModel, Usage
 from sipagent.pipeline.context import Context
-from sipagent.pipeline.frames import EndCall, ErrorFrame, Speak
+from sipagent.pipeline.frames import EndCall, Speak
 from sipagent.pipeline.responder import Reply, UserTurn
 from sipagent.pipeline.services.openai_chat import ChatOptions, OpenAIChat
 from tests.brain.fake_call import FakeCall
@@ -18,12 +21,22 @@ from tests.brain.http_server import Request, Scripted, answer, scripted_http
 QUICK = ResponderOptions(filler_after_ms=50, tool_seconds=0.5, tool_rounds=3)
 
 
-class Notes:
-    """A watcher that keeps what it is told."""
+class Call(FakeCall):
+    """A call whose responder's reports are kept."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.tools: list[tuple[str, Any, Any]] = []
         self.tokens: list[Usage] = []
+        self.transferring = False
+        self.answers = 0
+
+    @property
+    def ending(self) -> str | None:
+        return self.hung_up
+
+    def answered(self) -> None:
+        self.answers += 1
 
     def tool_called(self, name: str, arguments: Mapping[str, Any], result: Any, took_ms: float) -> None:
         self.tools.append((name, arguments, result))
@@ -67,9 +80,7 @@ class Generating(Brain):
 
 
 def ruled(brain: Brain | None = None) -> BrainResponder:
-    brain = brain or Ruled()
-    call = brain.call = FakeCall()
-    return BrainResponder(brain, None, QUICK, Notes(), lambda: call.hung_up)
+    return responder_of(brain or Ruled(), None)
 
 
 async def test_a_rule_led_brain_answers_with_a_text_or_a_stream_or_nothing() -> None:
@@ -93,6 +104,43 @@ async def test_a_finished_brain_ends_the_call_after_the_answer() -> None:
             return True
 
     assert await answers(ruled(Finished()), "x") == ["You said x.", EndCall("finished")]
+
+
+async def test_a_slow_hook_is_bridged_and_given_up_at_its_limit() -> None:
+    class Stuck(Ruled):
+        async def on_user_turn(self, text: str) -> str:
+            await asyncio.sleep(60)
+            return "late"
+
+    parts: list[Reply] = []
+    context = Context()
+    context.begin("x")
+    with pytest.raises(ServiceError, match=r"no answer within 0\.5 s"):
+        async for part in ruled(Stuck()).respond(UserTurn("x"), context):
+            parts.append(part)
+    assert parts == [Speak("One moment, please.")]
+
+
+async def test_a_hook_that_transfers_the_call_is_not_given_up_and_says_its_outcome_even_when_interrupted() -> None:
+    class Transfers(Ruled):
+        gate = asyncio.Event()
+
+        async def on_user_turn(self, text: str) -> str:
+            await self.gate.wait()
+            return "Nobody answers."
+
+    brain, call = Transfers(), Call()
+    call.transferring = True
+    responder = responder_of(brain, None, call)
+    stream = responder.respond(UserTurn("x"), Context())
+    assert await anext(stream) == ""
+    await cast(AsyncGenerator[Reply, None], stream).aclose()
+    assert not responder.answering and call.answers == 1
+    brain.gate.set()
+    async with asyncio.timeout(1):
+        while not call.said:
+            await asyncio.sleep(0)
+    assert call.said == ["Nobody answers."]
 
 
 # ---- led by a model
@@ -139,7 +187,7 @@ def text(*pieces: str) -> bytes:
     return b"".join(event({"content": piece}) for piece in pieces) + usage() + b"data: [DONE]\n\n"
 
 
-def call(name: str, arguments: str = "{}", number: int = 0) -> bytes:
+def calling(name: str, arguments: str = "{}", number: int = 0) -> bytes:
     function = {"name": name, "arguments": arguments}
     return event({"tool_calls": [{"index": number, "id": f"id{number}", "type": "function", "function": function}]})
 
@@ -175,35 +223,36 @@ def chat_of(server: Scripted, first_token_seconds: float = 2.0) -> OpenAIChat:
     return OpenAIChat(ChatOptions(server.url, "m", first_token_seconds=first_token_seconds))
 
 
-def responder_of(brain: Brain, chat: ChatModel, notes: Notes | None = None) -> BrainResponder:
-    brain.call = FakeCall()
-    return BrainResponder(brain, chat, QUICK, notes or Notes())
+def responder_of(brain: Brain, chat: ChatModel | None, call: Call | None = None) -> BrainResponder:
+    call = call or Call()
+    brain.call = call
+    return BrainResponder(brain, chat, QUICK, call)
 
 
 async def turn(
     brain: Brain, *replies: bytes | tuple[str, bytes], delay_s: float = 0.0, context: Context | None = None
-) -> tuple[list[Reply], list[Any], Notes]:
-    """One turn with the endpoint; returns what was answered, the request bodies, and the notes."""
-    notes = Notes()
+) -> tuple[list[Reply], list[Any], Call]:
+    """One turn with the endpoint; returns what was answered, the request bodies, and the call."""
+    call = Call()
     async with scripted_http(Endpoint(*replies, delay_s=delay_s)) as server, chat_of(server) as chat:
-        parts = await answers(responder_of(brain, chat, notes), "tea please", context)
-    return parts, [request.json() for request in server.requests], notes
+        parts = await answers(responder_of(brain, chat, call), "tea please", context)
+    return parts, [request.json() for request in server.requests], call
 
 
 async def test_text_is_passed_on_as_it_comes_with_prompt_and_tools_sent() -> None:
-    parts, requests, notes = await turn(Shop(), text("Hello", " there."))
+    parts, requests, call = await turn(Shop(), text("Hello", " there."))
     assert parts == ["Hello", " there."]
     assert requests[0]["messages"] == [
         {"role": "system", "content": "You sell tea."},
         {"role": "user", "content": "tea please"},
     ]
     assert [offered["function"]["name"] for offered in requests[0]["tools"]][:2] == ["order", "slow"]
-    assert notes.tokens == [Usage(7, 3)]
+    assert call.tokens == [Usage(7, 3)]
 
 
 async def test_a_tool_is_run_and_its_result_goes_back_to_the_model() -> None:
     shop, context = Shop(), Context()
-    parts, requests, notes = await turn(shop, call("order", '{"item": "tea"}'), text("Done."), context=context)
+    parts, requests, call = await turn(shop, calling("order", '{"item": "tea"}'), text("Done."), context=context)
     assert parts == ["Done."] and shop.ordered == ["tea"]
     assert requests[1]["messages"][-2:] == [
         {
@@ -215,20 +264,20 @@ async def test_a_tool_is_run_and_its_result_goes_back_to_the_model() -> None:
         },
         {"role": "tool", "content": '{"ordered":"tea"}', "tool_call_id": "id0"},
     ]
-    assert notes.tools == [("order", {"item": "tea"}, {"ordered": "tea"})]
+    assert call.tools == [("order", {"item": "tea"}, {"ordered": "tea"})]
     context.commit()
     assert [message.role for message in context.messages()] == ["user", "assistant", "tool"]
 
 
 async def test_several_calls_of_one_answer_run_in_order() -> None:
     shop = Shop()
-    both = call("order", '{"item": "tea"}', 0) + call("order", '{"item": "milk"}', 1)
+    both = calling("order", '{"item": "tea"}', 0) + calling("order", '{"item": "milk"}', 1)
     await turn(shop, both, text("Both."))
     assert shop.ordered == ["tea", "milk"]
 
 
 async def test_what_goes_wrong_in_a_tool_is_told_to_the_model_without_details() -> None:
-    calls = call("broken", number=0) + call("order", "{nonsense", number=1) + call("nope", number=2)
+    calls = calling("broken", number=0) + calling("order", "{nonsense", number=1) + calling("nope", number=2)
     parts, requests, _ = await turn(Shop(), calls, text("Sorry about that."))
     results = [message["content"] for message in requests[1]["messages"] if message["role"] == "tool"]
     assert results == [
@@ -240,69 +289,79 @@ async def test_what_goes_wrong_in_a_tool_is_told_to_the_model_without_details() 
 
 
 async def test_a_slow_tool_is_bridged_by_its_filler_and_given_up_at_its_limit() -> None:
-    parts, requests, _ = await turn(Shop(), call("slow"), text("Nothing found."))
+    parts, requests, _ = await turn(Shop(), calling("slow"), text("Nothing found."))
     assert parts == [Speak("Let me look."), "Nothing found."]
     assert requests[1]["messages"][-1]["content"] == '{"error":"slow took longer than 0.5 seconds"}'
 
 
 async def test_a_slow_model_is_bridged_by_a_filler_once() -> None:
-    parts, _, _ = await turn(Shop(), call("order", '{"item": "tea"}'), text("Done."), delay_s=0.2)
+    parts, _, _ = await turn(Shop(), calling("order", '{"item": "tea"}'), text("Done."), delay_s=0.2)
     assert parts == [Speak("One moment, please."), "Done."]
 
 
 async def test_an_end_is_said_and_ends_the_call() -> None:
-    parts, requests, _ = await turn(Shop(), call("leave"))
+    parts, requests, _ = await turn(Shop(), calling("leave"))
     assert parts == [Speak("Goodbye, then."), EndCall("sold")] and len(requests) == 1
 
 
 async def test_a_transition_changes_prompt_and_tools_for_the_rest_of_the_call() -> None:
-    parts, requests, _ = await turn(Shop(), call("move"), text("With milk?"))
+    parts, requests, _ = await turn(Shop(), calling("move"), text("With milk?"))
     assert parts == [Speak("Moving on."), "With milk?"]
     assert requests[1]["messages"][0]["content"] == "Ask for milk."
     assert [offered["function"]["name"] for offered in requests[1]["tools"]] == ["milk"]
 
 
 async def test_a_model_that_calls_tools_for_ever_is_asked_to_answer_without() -> None:
-    parts, requests, _ = await turn(Shop(), call("order", '{"item": "tea"}'))
-    assert len(requests) == QUICK.tool_rounds and "tools" not in requests[-1]
-    assert parts == [Speak(QUICK.apology)]
+    endpoint = Endpoint(calling("order", '{"item": "tea"}'))
+    async with scripted_http(endpoint) as server, chat_of(server) as chat:
+        with pytest.raises(ServiceError, match="said nothing"):
+            await answers(responder_of(Shop(), chat), "tea please")
+    assert len(server.requests) == QUICK.tool_rounds and "tools" not in server.requests[-1].json()
 
 
-async def test_a_model_that_says_nothing_gets_an_apology() -> None:
-    parts, _, _ = await turn(Shop(), text())
-    assert parts == [Speak(QUICK.apology)]
+@pytest.mark.parametrize(
+    ("reply", "problem"),
+    [(text(), "said nothing"), (("401 Unauthorized", b'{"error":{"message":"bad key"}}'), "bad key")],
+)
+async def test_a_model_that_says_nothing_or_refuses_is_a_failure_of_the_service(reply: Any, problem: str) -> None:
+    async with scripted_http(Endpoint(reply)) as server, chat_of(server) as chat:
+        with pytest.raises(ServiceError, match=problem):
+            await answers(responder_of(Shop(), chat), "hello")
 
 
-async def test_a_refusing_endpoint_gets_an_apology_and_is_reported() -> None:
-    parts, requests, _ = await turn(Shop(), ("401 Unauthorized", b'{"error":{"message":"bad key"}}'))
-    assert isinstance(parts[0], ErrorFrame) and "bad key" in parts[0].problem
-    assert parts[1:] == [Speak(QUICK.apology)] and len(requests) == 1
-
-
-async def test_an_endpoint_that_is_not_there_gets_an_apology() -> None:
+async def test_an_endpoint_that_is_not_there_is_a_failure_of_the_service() -> None:
     async with OpenAIChat(ChatOptions("http://127.0.0.1:9/v1", "m")) as chat:
-        parts = await answers(responder_of(Shop(), chat), "hello")
-    assert isinstance(parts[0], ErrorFrame) and parts[1] == Speak(QUICK.apology)
+        with pytest.raises(ServiceError):
+            await answers(responder_of(Shop(), chat), "hello")
 
 
-async def test_a_stream_that_breaks_off_keeps_what_was_said_and_apologises() -> None:
-    parts, _, _ = await turn(Shop(), event({"content": "I think"}) + b"data: not json\n\n")
-    assert parts[0] == "I think" and isinstance(parts[1], ErrorFrame) and parts[2] == Speak(QUICK.apology)
+async def test_a_stream_that_breaks_off_keeps_what_was_said() -> None:
+    parts: list[Reply] = []
+    endpoint = Endpoint(event({"content": "I think"}) + b"data: not json\n\n")
+    async with scripted_http(endpoint) as server, chat_of(server) as chat:
+        context = Context()
+        context.begin("hello")
+        with pytest.raises(ServiceError):
+            async for part in responder_of(Shop(), chat).respond(UserTurn("hello"), context):
+                parts.append(part)
+    assert parts == ["I think"]
 
 
 async def test_an_endpoint_that_hangs_is_bridged_and_then_given_up() -> None:
-    async with (
-        scripted_http(Endpoint(text("late"), delay_s=30)) as server,
-        chat_of(server, first_token_seconds=0.2) as chat,
-    ):
-        parts = await answers(responder_of(Shop(), chat), "hello")
-    assert parts[0] == Speak("One moment, please.")
-    assert isinstance(parts[1], ErrorFrame) and parts[2] == Speak(QUICK.apology)
+    parts: list[Reply] = []
+    endpoint = Endpoint(text("late"), delay_s=1)
+    async with scripted_http(endpoint) as server, chat_of(server, first_token_seconds=0.2) as chat:
+        context = Context()
+        context.begin("hello")
+        with pytest.raises(ServiceError, match="chat"):
+            async for part in responder_of(Shop(), chat).respond(UserTurn("hello"), context):
+                parts.append(part)
+    assert parts == [Speak("One moment, please.")]
 
 
 async def test_a_tool_at_work_when_the_caller_interrupts_is_let_finish_and_told_in_the_next_turn() -> None:
     shop, context = Shop(), Context()
-    async with scripted_http(Endpoint(call("slow"), text("It is there."))) as server, chat_of(server) as chat:
+    async with scripted_http(Endpoint(calling("slow"), text("It is there."))) as server, chat_of(server) as chat:
         responder = responder_of(shop, chat)
         context.begin("is it there?")
         stream = responder.respond(UserTurn("is it there?"), context)
@@ -327,7 +386,7 @@ async def test_a_tool_at_work_when_the_caller_interrupts_is_let_finish_and_told_
 
 async def test_the_end_of_the_call_cancels_tools_at_work() -> None:
     shop, context = Shop(), Context()
-    async with scripted_http(Endpoint(call("slow"))) as server, chat_of(server) as chat:
+    async with scripted_http(Endpoint(calling("slow"))) as server, chat_of(server) as chat:
         responder = responder_of(shop, chat)
         context.begin("x")
         stream = responder.respond(UserTurn("x"), context)
