@@ -55,8 +55,13 @@ class Activity:
         self._hushed[rows] = 0
         self._age[rows] = 0
 
-    def step(self, rows: Rows, probability: NDArray[np.float32], start: Positions) -> Changes:
-        """Take in one window per row: it begins at `start` i8[n] and is speech with `probability` f4[n]."""
+    def step(
+        self, rows: Rows, probability: NDArray[np.float32], start: Positions, hold: NDArray[np.bool_] | None = None
+    ) -> Changes:
+        """Take in one window per row: it begins at `start` i8[n] and is speech with `probability` f4[n].
+
+        Where `hold` ?[n] is set an onset is not told yet; it is once the hold is lifted, if the speech has gone on.
+        """
         speaking = self.speaking[rows]
         threshold, release = self._options.speech_threshold, self._options.silence_threshold
         towards = np.where(speaking, probability < release, probability >= threshold)
@@ -65,6 +70,8 @@ class Activity:
         self._since[rows] = np.where(towards & (run == 0), start, self._since[rows])
         run = np.where(against, 0, run + towards)
         change = run >= np.where(speaking, self._silence_windows, self._speech_windows)
+        if hold is not None:
+            change &= speaking | ~hold
         self._run[rows] = np.where(change, 0, run)
         self.speaking[rows] = speaking ^ change
         self._hushed[rows] = np.where(probability < _HUSHED, self._hushed[rows] + 1, 0)

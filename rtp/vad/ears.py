@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sipagent.rtp.table import RX_RING, SPEECH_EVENTS, CallTable
 from sipagent.rtp.vad import onset, windows
 from sipagent.rtp.vad.activity import Activity, Changes
+from sipagent.rtp.vad.echo import EchoGate
 from sipagent.rtp.vad.options import EarsOptions
 from sipagent.rtp.vad.reflex import Reflex
 from sipagent.rtp.vad.silero import CONTEXT, HIDDEN, WINDOW, Silero, model_path
@@ -32,6 +33,7 @@ class Ears:
         self._wake = wake
         self._silero = Silero(model_path(options.model_file))
         self._activity = Activity(table.rows, options)
+        self._echo = EchoGate(table) if options.echo else None
         self._reflex = Reflex(table, options.duck_ms)
         self._gate_power = (32768 * 10 ** (options.gate_dbov / 20)) ** 2
         self._generation = np.zeros(table.rows, np.uint32)
@@ -63,6 +65,8 @@ class Ears:
     def _begin(self, rows: Rows) -> None:
         table = self._table
         self._activity.reset(rows)
+        if self._echo:
+            self._echo.reset(rows)
         self._reflex.raise_again(rows)
         self._state[:, rows] = 0
         self._position[rows] = table.rx_head[rows]
@@ -86,17 +90,21 @@ class Ears:
     def _hear(self, rows: Rows) -> Changes:
         table = self._table
         start = self._position[rows]
-        samples = windows.network_windows(table.rx_pcm, rows, start, table.rate_hz[rows])
+        rate_hz = table.rate_hz[rows]
+        first = start // (rate_hz // windows.NETWORK_HZ) - CONTEXT
+        samples = windows.narrowband(table.rx_pcm, rows, first, CONTEXT + WINDOW, rate_hz, table.rx_head[rows])
+        verdict = self._echo.judge(rows, start, samples, self._activity.pending(rows)) if self._echo else None
         new = samples[:, CONTEXT:]
         probability = np.zeros(len(rows), np.float32)
-        loud = np.flatnonzero(np.einsum("ns,ns->n", new, new) > self._gate_power * WINDOW)
+        audible = np.einsum("ns,ns->n", new, new) > self._gate_power * WINDOW
+        loud = np.flatnonzero(audible if verdict is None else audible & ~verdict.explained)
         if loud.size:
             state = self._state[:, rows[loud]]
             probability[loud] = self._silero.step(samples[loud], state)
             self._state[:, rows[loud]] = state
         self._position[rows] = start + self._window_samples(rows)
         table.speech_probability[rows] = probability
-        changes = self._activity.step(rows, probability, start)
+        changes = self._activity.step(rows, probability, start, verdict.hold if verdict else None)
         self._state[:, self._activity.forgettable(rows)] = 0
         return changes
 

@@ -30,24 +30,39 @@ def gather(ring: NDArray[np.int16], rows: Rows, start: NDArray[np.int64], before
     return result
 
 
-def network_windows(
-    ring: NDArray[np.int16], rows: Rows, start: NDArray[np.int64], rate_hz: NDArray[np.int32]
+def narrowband(
+    ring: NDArray[np.int16],
+    rows: Rows,
+    start: NDArray[np.int64],
+    count: int,
+    rate_hz: NDArray[np.int32],
+    head: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """The window of each row that begins at `start` i8[n], with its context, at 8 kHz: f4 [n, CONTEXT + WINDOW].
+    """Samples [start, start + count) of each row, counted and given at 8 kHz: f4 [n, count].
 
-    A row at 16 kHz is low-passed (31 taps, 1 ms of delay) and every second sample taken.
+    `rate_hz` i4[n] is the rate of the ring, `head` i8[n] its write position; what the ring does not hold is zero.
+    A row at 16 kHz is low-passed (31 taps, linear phase) and every second sample taken.
     """
-    out = np.empty((len(rows), CONTEXT + WINDOW), np.float32)
+    out = np.empty((len(rows), count), np.float32)
     wide = rate_hz == 2 * NETWORK_HZ
-    narrow_rows = ~wide
-    out[narrow_rows] = gather(ring, rows[narrow_rows], start[narrow_rows], CONTEXT, WINDOW)
+    if not wide.all():
+        narrow = ~wide
+        out[narrow] = _held(ring, rows[narrow], start[narrow], count, head[narrow])
     if wide.any():
-        pcm = gather(ring, rows[wide], start[wide], 2 * CONTEXT + 2 * _DELAY, 2 * WINDOW).astype(np.float32)
+        pcm = _held(ring, rows[wide], 2 * start[wide] - 2 * _DELAY, 2 * count + 2 * _DELAY, head[wide])
         taps = np.lib.stride_tricks.as_strided(
-            pcm,
-            (len(pcm), CONTEXT + WINDOW, len(_DECIMATOR)),
-            (pcm.strides[0], 2 * pcm.strides[1], pcm.strides[1]),
-            writeable=False,
+            pcm, (len(pcm), count, len(_DECIMATOR)), (pcm.strides[0], 2 * pcm.strides[1], pcm.strides[1]), writeable=False
         )
         out[wide] = taps @ _DECIMATOR
     return out
+
+
+def _held(
+    ring: NDArray[np.int16], rows: Rows, start: NDArray[np.int64], count: int, head: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    position = start[:, None] + np.arange(count)
+    size = ring.shape[1]
+    pcm = ring[rows[:, None], position & (size - 1)].astype(np.float32)
+    if ((start < np.maximum(head - size, 0)) | (start + count > head)).any():
+        pcm[(position < np.maximum(head - size, 0)[:, None]) | (position >= head[:, None])] = 0
+    return pcm

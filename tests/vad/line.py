@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sipagent.rtp.table import RX_RING, SENT_RING, SPEECH_EVENTS, CallTable
+from sipagent.rtp.table import SPEECH_EVENTS, CallTable
 from sipagent.rtp.vad.ears import Ears
 from sipagent.rtp.vad.options import EarsOptions
 
@@ -22,6 +22,8 @@ class Line:
         self.table.reflex[:] = 1
         self.ears = Ears(self.table, options or EarsOptions(), self.woken.append)
         self.events: list[list[tuple[bool, int]]] = [[] for _ in range(rows)]
+        self.told: list[list[tuple[int, bool]]] = [[] for _ in range(rows)]  # rx position at which it was told
+        self._noted = np.zeros(rows, np.int64)
         self.probabilities: list[NDArray[np.float32]] = []
         for row in range(rows):
             self.open(row, generation=1)
@@ -33,29 +35,36 @@ class Line:
         self.table.active[row] = 1
         self.ears.step(self.now)
 
-    def hear(self, *pcm: NDArray[np.int16], sent: NDArray[np.int16] | None = None) -> None:
-        """Row n receives pcm[n], all of one length; `sent` leaves every row meanwhile."""
+    def hear(self, *pcm: NDArray[np.int16]) -> None:
+        """Row n receives pcm[n], all of one length, and nothing is sent."""
         length = min(len(each) for each in pcm)
-        for start in range(0, length - self.packet + 1, self.packet):
+        received = np.stack([each[:length] for each in pcm])
+        self.hear_all(received, np.zeros_like(received))
+
+    def hear_all(self, received: NDArray[np.int16], sent: NDArray[np.int16]) -> None:
+        """Row n receives received[n] while sent[n] leaves it."""
+        rows = np.arange(len(received))
+        for start in range(0, received.shape[1] - self.packet + 1, self.packet):
             self.now += 0.02
-            for row, samples in enumerate(pcm):
-                head = int(self.table.rx_head[row])
-                index = np.arange(head, head + self.packet) & (RX_RING - 1)
-                self.table.rx_pcm[row, index] = samples[start : start + self.packet]
-                self.table.rx_head[row] = head + self.packet
-                clock = int(self.table.tx_clock[row])
-                index = np.arange(clock, clock + self.packet) & (SENT_RING - 1)
-                self.table.sent_pcm[row, index] = 0 if sent is None else sent[start : start + self.packet]
-                self.table.tx_clock[row] = clock + self.packet
+            span = slice(start, start + self.packet)
+            for ring, clock, pcm in (
+                (self.table.rx_pcm, self.table.rx_head, received),
+                (self.table.sent_pcm, self.table.tx_clock, sent),
+            ):
+                position = clock[rows, None] + np.arange(self.packet)
+                ring[rows[:, None], position & (ring.shape[1] - 1)] = pcm[:, span]
+                clock[rows] += self.packet
             self.ears.step(self.now)
             self.probabilities.append(self.table.speech_probability.copy())
-            for row in range(len(pcm)):
-                self._note(row)
+            for row in np.flatnonzero(self.table.speech_count[rows] != self._noted[rows]):
+                self._note(int(row))
 
     def _note(self, row: int) -> None:
         count = int(self.table.speech_count[row])
         for number in range(len(self.events[row]), count):
             self.events[row].append((number % 2 == 0, int(self.table.speech_at[row, number % SPEECH_EVENTS])))
+            self.told[row].append((int(self.table.rx_head[row]), number % 2 == 0))
+        self._noted[row] = count
 
     def speaking(self, row: int) -> bool:
         return bool(self.table.speech_count[row] & 1)
