@@ -94,13 +94,21 @@ class Concealment:
         `following` i2[len(rows), m] is the good audio right behind those samples, when it has come: the gap is then
         bridged from both sides and sounds far better, above all when a gap of several frames is asked for at once.
         """
+        bridged = following is not None and following.shape[1] >= self._samples(SHORTEST_PITCH_MS + TEMPLATE_MS)
         begin = rows[self._erased[rows] == 0]
-        if len(begin):
-            self._begin(begin)
+        self._source[begin] = self._history[begin]
+        ahead = self._mirrored(following) if bridged and following is not None else self._history[:0]
+        # Both ends of the gap are analysed in one batch: what costs is the number of calls, not of rows.
+        ends = np.concatenate([self._history[begin], ahead])
+        known = np.full(len(ends), self._history.shape[1])
+        known[len(begin) :] = 0 if following is None else following.shape[1]
+        lag, ringing = self._analyse(ends, known)
+        self._lag[begin], self._ringing[begin] = lag[: len(begin)], ringing[: len(begin)]
         out = self._extrapolate(rows, samples)
         gain = self._gain(rows, samples)
-        if following is not None and following.shape[1] >= self._samples(SHORTEST_PITCH_MS + TEMPLATE_MS):
-            back = self._backward(following, samples)
+        if bridged:
+            start = np.zeros(len(rows), np.int64)
+            back = repeat(ahead, lag[len(begin) :], ringing[len(begin) :], start, samples)[:, ::-1]
             weight = (np.arange(samples, dtype=np.float32) + 0.5) / samples
             np.add(out * gain * (1 - weight), back * weight, out=out)
             self._joined[rows] = True
@@ -125,66 +133,75 @@ class Concealment:
         else:
             self._history[rows] = np.concatenate([self._history[rows, pcm.shape[1] :], pcm], axis=1)
 
-    def _begin(self, rows: NDArray[np.intp]) -> None:
-        past = self._history[rows]
-        self._source[rows] = past
-        self._lag[rows], self._ringing[rows] = self._analyse(past, self._samples(LONGEST_PITCH_MS))
+    def _mirrored(self, following: NDArray[np.int16]) -> NDArray[np.float32]:
+        """What follows, played backwards, as a history: its last sample is the first behind the gap."""
+        length = self._history.shape[1]
+        mirrored = np.zeros((len(following), length), np.float32)
+        count = min(length, following.shape[1])
+        mirrored[:, length - count :] = following[:, count - 1 :: -1] if count else 0
+        return mirrored
 
-    def _analyse(self, past: NDArray[np.float32], longest: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """Pitch period i8[k] of the end of past f4[k, n], and how the filter rings on after it, f4[k, RINGING_MS]."""
-        lag = pitch_period(past, self._samples(SHORTEST_PITCH_MS), longest, self._samples(TEMPLATE_MS))
-        window = min(past.shape[1], self._samples(LPC_WINDOW_MS))
-        predictor = linear_predictor(past[:, -window:])
+    def _analyse(
+        self, past: NDArray[np.float32], known: NDArray[np.intp]
+    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """Pitch period i8[k] of the end of past f4[k, n], and how the filter rings on after it, f4[k, RINGING_MS].
+
+        Only the last known i8[k] samples of each row are sound.
+        """
+        template = self._samples(TEMPLATE_MS)
+        longest = np.minimum(self._samples(LONGEST_PITCH_MS), known - template)
+        lag = pitch_period(past, self._samples(SHORTEST_PITCH_MS), longest, template)
+        predictor = linear_predictor(past[:, -self._samples(LPC_WINDOW_MS) :])
         # The repeated period has a past of its own; what the filter does with the difference is added to it.
-        end = past.shape[1] - lag[:, None] - ORDER + np.arange(ORDER)
-        mismatch = past[:, -ORDER:] - np.take_along_axis(past, np.maximum(end, 0), axis=1)
+        before = past.shape[1] - lag[:, None] - ORDER + np.arange(ORDER)
+        mismatch = past[:, -ORDER:] - np.take_along_axis(past, before, axis=1)
         return lag, ring_out(mismatch, predictor, self._ringing.shape[1])
 
     def _extrapolate(self, rows: NDArray[np.intp], samples: int) -> NDArray[np.float32]:
-        return self._repeat(self._source[rows], self._lag[rows], self._ringing[rows], self._erased[rows], samples)
-
-    def _backward(self, following: NDArray[np.int16], samples: int) -> NDArray[np.float32]:
-        mirrored = following[:, ::-1].astype(np.float32)[:, -self._history.shape[1] :]
-        longest = min(self._samples(LONGEST_PITCH_MS), mirrored.shape[1] - self._samples(TEMPLATE_MS))
-        lag, ringing = self._analyse(mirrored, longest)
-        start = np.zeros(len(lag), np.int64)
-        return self._repeat(mirrored, lag, ringing, start, samples)[:, ::-1]
-
-    def _repeat(
-        self,
-        source: NDArray[np.float32],
-        lag: NDArray[np.intp],
-        ringing: NDArray[np.float32],
-        start: NDArray[np.int64],
-        samples: int,
-    ) -> NDArray[np.float32]:
-        """Samples [start, start + samples) of the last period of each source repeated for ever, with the ringing."""
-        index = start[:, None] + np.arange(samples)
-        out: NDArray[np.float32] = np.take_along_axis(
-            source, source.shape[1] - lag[:, None] + index % lag[:, None], axis=1
-        )
-        rings = np.take_along_axis(ringing, np.minimum(index, ringing.shape[1] - 1), axis=1)
-        out += np.where(index < ringing.shape[1], rings, np.float32(0))
-        return out
+        return repeat(self._source[rows], self._lag[rows], self._ringing[rows], self._erased[rows], samples)
 
     def _gain(self, rows: NDArray[np.intp], samples: int) -> NDArray[np.float32]:
         index = self._erased[rows][:, None] + np.arange(samples)
         slope = 1000 / self.rate_hz / (SILENT_AFTER_MS - FULL_LEVEL_MS)
         gain = 1 + FULL_LEVEL_MS / (SILENT_AFTER_MS - FULL_LEVEL_MS) - index * slope
-        return np.clip(gain, 0, 1).astype(np.float32)
+        clipped: NDArray[np.float32] = np.clip(gain, 0, 1).astype(np.float32)
+        return clipped
 
 
-def pitch_period(past: NDArray[np.float32], shortest: int, longest: int, template: int) -> NDArray[np.intp]:
-    """The lag, in samples from `shortest` to `longest`, at which the last `template` samples recur best.
+def repeat(
+    source: NDArray[np.float32],
+    lag: NDArray[np.intp],
+    ringing: NDArray[np.float32],
+    start: NDArray[np.int64],
+    samples: int,
+) -> NDArray[np.float32]:
+    """Samples [start, start + samples) of the last period of each source repeated for ever, plus the ringing.
+
+    source f4[k, n], lag i8[k], ringing f4[k, m], start i8[k] -> f4[k, samples].
+    """
+    index = start[:, None] + np.arange(samples)
+    out: NDArray[np.float32] = np.take_along_axis(source, source.shape[1] - lag[:, None] + index % lag[:, None], axis=1)
+    rings = np.take_along_axis(ringing, np.minimum(index, ringing.shape[1] - 1), axis=1)
+    out += np.where(index < ringing.shape[1], rings, np.float32(0))
+    return out
+
+
+def pitch_period(
+    past: NDArray[np.float32], shortest: int, longest: NDArray[np.intp], template: int
+) -> NDArray[np.intp]:
+    """The lag, from `shortest` to longest i8[k] samples, at which the last `template` samples recur best.
 
     past f4[k, n] -> i8[k]. Normalised cross-correlation, so that a rising or falling level does not matter.
     """
+    most = int(longest.max(initial=shortest))
     end = past[:, -template:]
-    candidates = sliding_window_view(past[:, past.shape[1] - template - longest :], template, axis=1)
-    candidates = candidates[:, longest - shortest :: -1]  # by rising lag
+    candidates = sliding_window_view(past[:, past.shape[1] - template - most :], template, axis=1)
+    candidates = candidates[:, most - shortest :: -1]  # by rising lag
     correlation = np.einsum("rlt,rt->rl", candidates, end)
     energy = np.einsum("rlt,rlt->rl", candidates, candidates)
-    best: NDArray[np.intp] = np.argmax(correlation / np.sqrt(energy + 1), axis=1)
+    likeness = correlation / np.sqrt(energy + 1)
+    likeness[shortest + np.arange(likeness.shape[1]) > longest[:, None]] = -np.inf
+    best: NDArray[np.intp] = np.argmax(likeness, axis=1)
     return best + shortest
 
 
@@ -214,10 +231,12 @@ def linear_predictor(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def ring_out(past: NDArray[np.float32], predictor: NDArray[np.float32], samples: int) -> NDArray[np.float32]:
-    """How 1/A(z) goes on without input after its outputs past f4[k, ORDER]; f4[k, samples]."""
-    out = np.concatenate([past, np.zeros((len(past), samples), np.float32)], axis=1)
-    weights = -predictor[:, :0:-1]
-    for sample in range(samples):
-        out[:, ORDER + sample] = np.einsum("rk,rk->r", out[:, sample : sample + ORDER], weights)
-    rung: NDArray[np.float32] = out[:, ORDER:]
-    return rung
+    """How 1/A(z) goes on without input after its outputs past f4[k, ORDER]; f4[k, samples].
+
+    The past is turned into the input that would have the same effect, and filtered by division of the spectra.
+    """
+    reach = 4 * ORDER
+    response = np.fft.irfft(np.fft.rfft(past, reach) * np.fft.rfft(predictor, reach), reach)
+    size = 512  # the filter has died away by then: its poles lie within 0.994
+    spectrum = np.fft.rfft(-response[:, ORDER : 2 * ORDER], size) / np.fft.rfft(predictor, size)
+    return np.fft.irfft(spectrum, size)[:, :samples].astype(np.float32)
