@@ -124,15 +124,17 @@ def answer(
     previous: SessionDescription | None = None,
     direction: Direction = Direction.SENDRECV,
     srtp_secret: bytes = b"",
+    encrypted: bool = False,
 ) -> Answer:
     """Answer `offer` with one audio stream; every other m= line is refused by port 0.
 
     `direction` is what we wish; the answer never has more than was offered. `srtp_secret` needs 46 random bytes when
-    SRTP is not off. Raises NoCommonCodec when nothing suits: answer 488, and a running session goes on as it was.
+    SRTP is not off. `encrypted` says that the session has been encrypted so far: a plain offer is then refused,
+    whatever the policy. Raises NoCommonCodec when nothing suits: answer 488, and a running session goes on as it was.
     """
     _, old = _active(previous)
-    if old is not None and any(usable(old.attributes)):
-        policy = replace(policy, srtp=Srtp.REQUIRED)  # no downgrade of a stream that is encrypted
+    if encrypted or (old is not None and old.protocol.upper() in SECURE_PROFILES):
+        policy = replace(policy, srtp=Srtp.REQUIRED)  # no downgrade
     times = tuple(line for line in offer.lines if line[0] == "t") or _NO_TIME  # RFC 3264 §6: as in the offer
     stream = choose(offer, policy, address)
     if isinstance(stream, str):

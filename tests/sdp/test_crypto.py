@@ -139,9 +139,16 @@ def test_of_two_audio_lines_the_encrypted_one_is_taken_when_we_can():
 
 
 def test_an_encrypted_stream_is_never_taken_back_to_plain():
-    first = answered(OPTIONAL, "m=audio 4000 RTP/AVP 0", KEY_80)
-    with pytest.raises(NoCommonCodec, match="required"):
-        answered(OPTIONAL, "m=audio 4000 RTP/AVP 0", previous=first.description)
+    for profile, options in (("RTP/SAVP", {}), ("RTP/AVP", {"encrypted": True})):
+        first = answered(OPTIONAL, f"m=audio 4000 {profile} 0", KEY_80)
+        with pytest.raises(NoCommonCodec, match="required"):
+            answered(OPTIONAL, "m=audio 4000 RTP/AVP 0", previous=first.description, **options)
+
+
+def test_a_stream_for_which_keys_were_offered_in_vain_may_go_on_plain():
+    offer = make_offer(OPTIONAL, *US, session_id=1, srtp_secret=SECRET)
+    assert accept_answer(offer, sdp("m=audio 4000 RTP/AVP 0"), OPTIONAL).srtp is None
+    assert answered(OPTIONAL, "m=audio 4000 RTP/AVP 0", "a=sendonly", previous=offer).negotiated.held
 
 
 def test_our_key_stays_through_hold_so_that_the_stream_goes_on():
