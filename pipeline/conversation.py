@@ -15,6 +15,7 @@ from sipagent.pipeline.frames import (
     Heard,
     Interruption,
     Mark,
+    Metric,
     Speak,
     SpeechStarted,
     SpeechStopped,
@@ -188,12 +189,13 @@ class Conversation:
             case Transcription(text=text, final=True):
                 if text:
                     self._silence.answered()
+            case Metric("stt_ms"):
                 self._failures.pop("stt", None)
             case DigitPressed():
                 self._silence.answered()
             case TextDelta():
                 self._failures.pop("responder", None)
-            case AgentAudio(text=text) if text and text != self._talk.apology:
+            case Metric("tts_ms"):
                 self._failures.pop("tts", None)
             case ErrorFrame(service, _, fatal):
                 self._count_failure(service, fatal)

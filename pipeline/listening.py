@@ -80,6 +80,7 @@ class Listening:
         elif isinstance(frame, DigitPressed):
             turn.agent(*self._agent(), now)
             turn.key_pressed(now)
+            await self._act(turn.drain(), push)  # before the key: what it begins must not be interrupted by it
         await push(frame)
         await self._act(turn.drain(), push)
 

@@ -110,11 +110,16 @@ def test_a_text_that_is_still_being_synthesized_is_not_taken_for_heard() -> None
 
 
 def test_audible_finds_the_sound() -> None:
-    assert audible(np.concatenate([np.zeros(10, np.int16), np.full(5, 1000, np.int16), np.zeros(3, np.int16)])) == (10, 15)
+    assert audible(np.concatenate([np.zeros(10, np.int16), np.full(5, 1000, np.int16), np.zeros(3, np.int16)])) == (
+        10,
+        15,
+    )
     assert audible(np.zeros(4, np.int16)) == (0, 4)
 
 
-@given(st.lists(st.tuples(st.text("ab ", min_size=1, max_size=30), st.integers(1, 4000)), max_size=6), st.integers(0, 9999))
+@given(
+    st.lists(st.tuples(st.text("ab ", min_size=1, max_size=30), st.integers(1, 4000)), max_size=6), st.integers(0, 9999)
+)
 def test_what_was_heard_is_always_a_beginning_of_what_was_written(texts: list[tuple[str, int]], cut: int) -> None:
     ledger, position = Ledger(8000), 0
     for text, samples in texts:

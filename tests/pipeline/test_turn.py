@@ -64,7 +64,9 @@ class Desk:
         return [action for _, action in self.done if isinstance(action, Judge)]
 
     def times(self, kind: type | Do) -> list[float]:
-        return [at for at, action in self.done if action is kind or (isinstance(kind, type) and isinstance(action, kind))]
+        if isinstance(kind, type):
+            return [at for at, action in self.done if isinstance(action, kind)]
+        return [at for at, action in self.done if action is kind]
 
 
 def test_a_turn_that_sounds_complete_ends_at_the_verdict() -> None:
