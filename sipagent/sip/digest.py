@@ -240,7 +240,7 @@ class Authentication:
         A nonce that is refused at its first use means a wrong password, unless the server calls it stale (once); one
         that has served before has just run out, whether or not the server says so.
         """
-        if not self._account.password and not self._account.username:
+        if not self._account.password:
             return Verdict.NO_CREDENTIALS
         verdict = Verdict.UNSUPPORTED
         for header, values in (("Authorization", www_authenticate), ("Proxy-Authorization", proxy_authenticate)):

@@ -91,7 +91,8 @@ class Registration:
         self._tries = 0
         self._failures = 0
         self._bound_until = 0.0
-        self._stale_contact = ""  # a binding of ours under an address that is no longer right
+        self._asked_contact = ""  # of the request under way
+        self._bound_contact = ""  # that the registrar holds; taken back when it is no longer right
         self._rewritten_at: float | None = None
 
     def drain(self) -> list[SendRegister | RegistrationChanged]:
@@ -152,7 +153,7 @@ class Registration:
     def move(self, contact: str, now: float) -> None:
         """Our own address changed: register the new Contact and take back the old one."""
         if contact != self.contact:
-            self._replace_contact(contact)
+            self.contact = contact
             if self.phase in (Phase.HOLDING, Phase.WAITING):
                 self._attempt(now)
 
@@ -182,9 +183,10 @@ class Registration:
         self._tries += 1
         self.deadline = now + _ANSWER_LIMIT_S
         expires_s = 0 if leaving else self._expires_s
+        self._asked_contact = self.contact
         contacts = [(self.contact, expires_s)]
-        if self._stale_contact:
-            contacts.append((self._stale_contact, 0))
+        if self._bound_contact not in ("", self.contact) and now < self._bound_until:
+            contacts.append((self._bound_contact, 0))
         headers = self._authentication.headers("REGISTER", self.settings.registrar)
         self._out.append(SendRegister(self._cseq, self.settings.registrar, tuple(contacts), expires_s, headers))
 
@@ -201,13 +203,13 @@ class Registration:
             self._wait(RegistrationState.REFUSED, status, f"{reason} ({verdict.value})", wait_s, now)
 
     def _granted(self, status: int, reason: str, headers: HeaderList, now: float) -> None:
-        granted_s = _granted_s(headers, self.contact, self._expires_s)
+        granted_s = _granted_s(headers, self._asked_contact, self._expires_s)
         if granted_s <= 0:
             self._refused(status, "registrar granted no time", 0.0, now)
             return
         self._authentication.accepted(next(_values(headers, "authentication-info"), None))
         self._failures = 0
-        self._stale_contact = ""
+        self._bound_contact = self._asked_contact
         self._bound_until = now + granted_s
         self.service_route = tuple(_split(headers, "service-route"))
         self.path = tuple(_split(headers, "path"))
@@ -220,7 +222,10 @@ class Registration:
                 self.settings.trunk, RegistrationState.REGISTERED, status, reason, expires_s=float(granted_s)
             )
         )
-        self._follow_seen_address(headers, now)
+        if self.contact != self._asked_contact:  # we moved while the request was under way
+            self._attempt(now)
+        else:
+            self._follow_seen_address(headers, now)
 
     def _follow_seen_address(self, headers: HeaderList, now: float) -> None:
         """Behind NAT the registrar sees us elsewhere (RFC 3581): that is where calls must be sent."""
@@ -230,15 +235,11 @@ class Registration:
         contact = with_address(self.contact, *seen)
         if contact == self.contact:
             return
-        self._replace_contact(contact)
+        self.contact = contact
         # A NAT that gives a new port each time would keep us busy: then the next refresh is soon enough.
         if self._rewritten_at is None or now - self._rewritten_at >= self.settings.retry_base_s:
             self._rewritten_at = now
             self._attempt(now)
-
-    def _replace_contact(self, contact: str) -> None:
-        self._stale_contact = "" if self._stale_contact == contact else self.contact
-        self.contact = contact
 
     def _learn_min_expires(self, headers: HeaderList) -> bool:
         try:
@@ -274,7 +275,7 @@ class Registration:
     def _gone(self, status: int, reason: str) -> None:
         self.phase = Phase.GONE
         self.deadline = None
-        self._bound_until = 0.0
+        self._bound_until, self._bound_contact = 0.0, ""
         self._tell(RegistrationChanged(self.settings.trunk, RegistrationState.UNREGISTERED, status, reason))
 
     def _tell(self, changed: RegistrationChanged) -> None:

@@ -195,7 +195,7 @@ def test_only_realms_and_algorithms_that_the_account_allows_are_answered():
     assert client(realms=("trunk",)).learn([MD5]) is Verdict.UNSUPPORTED
     assert client(algorithms=("SHA-256",)).learn([MD5]) is Verdict.UNSUPPORTED
     assert client(realms=("r",)).learn([MD5]) is Verdict.RETRY
-    assert Authentication(Account("", "")).learn([MD5]) is Verdict.NO_CREDENTIALS
+    assert Authentication(Account("alice", "")).learn([MD5]) is Verdict.NO_CREDENTIALS
 
 
 def test_the_next_nonce_of_the_server_is_used():

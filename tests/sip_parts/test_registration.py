@@ -348,6 +348,23 @@ def test_a_move_registers_the_new_contact_and_takes_back_the_old():
     assert sent(registration).contacts == (("sip:alice@10.9.9.9:5060", 300), (CONTACT, 0))
 
 
+def test_a_move_while_the_request_is_under_way_is_made_good_after_its_answer():
+    registration = machine()
+    registration.start(0.0)
+    new = "sip:alice@10.9.9.9:5060"
+    registration.move(new, 0.1)
+    grant(registration, 0.2)
+    assert sent(registration).contacts == ((new, 300), (CONTACT, 0))
+
+
+def test_a_contact_that_was_never_bound_is_not_taken_back():
+    registration = machine()
+    registration.start(0.0)
+    registration.move("sip:alice@10.9.9.9:5060", 0.1)
+    registration.receive(sent(registration).cseq, 401, "Unauthorized", (MD5,), 0.2)
+    assert sent(registration).contacts == (("sip:alice@10.9.9.9:5060", 300),)
+
+
 def test_hosts_of_every_kind_are_replaced_in_a_uri():
     assert with_address("sip:a@[2001:db8::1]:5060;transport=tcp", "192.0.2.1", 7) == "sip:a@192.0.2.1:7;transport=tcp"
     assert with_address("sips:host", "2001:db8::2", 5061) == "sips:[2001:db8::2]:5061"
