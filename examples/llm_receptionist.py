@@ -1,7 +1,7 @@
 """A receptionist led by a language model, over any endpoint that speaks OpenAI's chat completions.
 
-The endpoint stands in the route's `options.llm`; see llm_receptionist.toml. Everything that the model may do is a method
-with `@tool`: its schema comes from the type hints, its description from the docstring.
+The endpoint stands in the route's `options.llm`; see llm_receptionist.toml. Everything that the model may do is a
+method with `@tool`: its schema comes from the type hints, its description from the docstring.
 """
 
 from typing import Literal
@@ -53,7 +53,7 @@ class LlmReceptionist(Brain):
         """End the call, when the patient wants nothing more."""
         return End("booked" if self.booked else "informed", "Thank you for calling. Goodbye!")
 
-    @tool
+    @tool(timeout_s=60)
     async def call_a_person(self) -> str:
         """Transfer the patient to a person at the practice."""
         if not self.operator:

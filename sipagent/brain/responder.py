@@ -241,11 +241,11 @@ class BrainResponder:
             call, task = self._running[0]
             marked = self._brain.tool_method(call.name)
             filler = (marked.filler if marked else "") or ("" if spoke else self._options.filler)
-            done, _ = await asyncio.wait({task}, timeout=self._options.filler_after_ms / 1e3)
-            if not done and filler:
-                spoke = True
-                yield Speak(filler)
-            await asyncio.wait({task})
+            wait_s = self._options.filler_after_ms / 1e3
+            while not (await asyncio.wait({task}, timeout=wait_s))[0]:
+                spoke = spoke or bool(filler)
+                yield Speak(filler) if filler else ""
+                filler, wait_s = "", SIGN_OF_LIFE_S
             del self._running[0]
             outcome = task.result()
             context.stage(Message("assistant", "", (call,)), Message("tool", _json(_result_of(outcome)), (), call.id))

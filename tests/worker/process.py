@@ -62,9 +62,10 @@ class Parent:
         return [message.data for message in self.heard if isinstance(message, CallEvent) and message.type == kind]
 
     async def transcript(self, contains: str, seconds: float = 20.0) -> dict[str, Any]:
-        event = await self.hear(
-            CallEvent, lambda event: event.type == "transcript" and contains in event.data["text"], seconds
-        )
+        return await self.hear_line(lambda line: contains in line["text"], seconds)
+
+    async def hear_line(self, accept: Callable[[dict[str, Any]], bool], seconds: float = 20.0) -> dict[str, Any]:
+        event = await self.hear(CallEvent, lambda event: event.type == "transcript" and accept(event.data), seconds)
         return event.data
 
     async def connect(self, offer: Offer) -> "Line":

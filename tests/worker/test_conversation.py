@@ -1,14 +1,14 @@
 """Whole conversations in a real worker: recorded sentences go in, the agent's voice and its transcript come out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sipagent.codecs.resample import resample
 from sipagent.pipeline.services.hibari import HibariVoice
 from sipagent.service.messages import (
     DigitPressed,
@@ -21,6 +21,7 @@ from sipagent.service.messages import (
     TransferResult,
 )
 from tests.worker.process import offer, worker
+from tests.worker.speech import spoken
 
 pytestmark = pytest.mark.models
 BRAINS = "tests.worker.brains"
@@ -33,14 +34,9 @@ def voice() -> HibariVoice:
 
 
 @pytest.fixture
-async def say(voice: HibariVoice) -> AsyncIterator[Say]:
-    """Text to a caller's voice at 8 kHz."""
-
-    async def speak(text: str) -> NDArray[np.int16]:
-        pieces = [resample(piece.pcm, piece.rate_hz, 8000) async for piece in voice.synthesize(text)]
-        return np.concatenate(pieces)
-
-    yield speak
+def say(voice: HibariVoice) -> Say:
+    """Text to a caller's voice."""
+    return partial(spoken, voice)
 
 
 def rms(pcm: NDArray[np.int16]) -> float:
