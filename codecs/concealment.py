@@ -12,6 +12,7 @@ ring out from where the line broke off; the period is found by comparing the las
 noticed by the arrival of a later packet, that packet is used, and the gap is bridged from both of its ends.
 """
 
+import functools
 from typing import Final
 
 import numpy as np
@@ -31,6 +32,10 @@ RINGING_MS: Final = 5.0
 ORDER: Final = 12  # of the LPC filter
 LPC_WINDOW_MS: Final = 30.0
 LOUDEST_FLOOR_DBOV: Final = -50.0
+_LAG_WINDOW: Final = np.exp(-0.5 * (2 * np.pi * 0.005 * np.arange(ORDER + 1)) ** 2)  # 40 Hz at 8 kHz
+_LAG_WINDOW[0] = 1.0001  # and a noise floor 40 dB down
+_WIDENED: Final = (0.994 ** np.arange(ORDER + 1)).astype(np.float32)  # poles within this radius
+_TOEPLITZ: Final = np.abs(np.arange(ORDER)[:, None] - np.arange(ORDER))
 FLOOR_RISE: Final = 1.005  # per remembered frame: about 1 dB a second at 20 ms
 
 
@@ -208,26 +213,24 @@ def pitch_period(
 def linear_predictor(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
     """Prediction error filter A(z) of each row, f4[k, n] -> f4[k, ORDER + 1], stable, first coefficient 1.
 
-    Autocorrelation method (Levinson-Durbin) under a window that weighs the end most.
+    Autocorrelation method under a window that weighs the end most.
     """
     samples = pcm.shape[1]
-    fall = samples // 6
-    rise = np.sin(np.pi / 2 * (np.arange(samples - fall) + 0.5) / (samples - fall))
-    window = np.concatenate([rise, np.cos(0.9 * np.pi / 2 * (np.arange(fall) + 0.5) / fall)]).astype(np.float32)
-    weighted = pcm * window
+    weighted = pcm * _end_window(samples)
     size = 1 << (samples + ORDER).bit_length()
     power = np.abs(np.fft.rfft(weighted, size)) ** 2
-    correlation = np.fft.irfft(power, size)[:, : ORDER + 1]
-    correlation[:, 0] = correlation[:, 0] * 1.0001 + 1  # a noise floor 40 dB down, and no division by zero
-    correlation *= np.exp(-0.5 * (2 * np.pi * 0.005 * np.arange(ORDER + 1)) ** 2)  # lag window of 40 Hz at 8 kHz
-    predictor = np.zeros((len(pcm), ORDER + 1))
-    predictor[:, 0] = 1
-    error = correlation[:, 0].copy()
-    for order in range(1, ORDER + 1):
-        reflection = -np.einsum("rk,rk->r", predictor[:, :order], correlation[:, order:0:-1]) / error
-        predictor[:, : order + 1] += reflection[:, None] * predictor[:, order::-1]
-        error *= 1 - reflection * reflection
-    return (predictor * 0.994 ** np.arange(ORDER + 1)).astype(np.float32)
+    correlation = np.fft.irfft(power, size)[:, : ORDER + 1].astype(np.float64) * _LAG_WINDOW
+    correlation[:, 0] += 1  # no division by zero
+    predictor = np.ones((len(pcm), ORDER + 1), np.float32)
+    predictor[:, 1:] = -np.linalg.solve(correlation[:, _TOEPLITZ], correlation[:, 1:, None])[:, :, 0]
+    return predictor * _WIDENED
+
+
+@functools.cache
+def _end_window(samples: int) -> NDArray[np.float32]:
+    fall = samples // 6
+    rise = np.sin(np.pi / 2 * (np.arange(samples - fall) + 0.5) / (samples - fall))
+    return np.concatenate([rise, np.cos(0.9 * np.pi / 2 * (np.arange(fall) + 0.5) / fall)]).astype(np.float32)
 
 
 def ring_out(past: NDArray[np.float32], predictor: NDArray[np.float32], samples: int) -> NDArray[np.float32]:
