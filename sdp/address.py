@@ -7,7 +7,7 @@ from typing import Final
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_LOWEST_PORT: Final = 1024  # never let a stranger aim packets at a system service
+LOWEST_PORT: Final = 1024  # never let a stranger aim packets at a system service
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ def refusal(address: str, port: int, local_address: str, policy: AddressPolicy) 
     remote, local = numeric(address), numeric(local_address)
     if remote is None:
         return "connection address is not numeric"
-    if port < _LOWEST_PORT:
-        return f"port below {_LOWEST_PORT}"
+    if port < LOWEST_PORT:
+        return f"port below {LOWEST_PORT}"
     if local is not None and local.version != remote.version:
         return "address family differs from ours"
     if isinstance(remote, ipaddress.IPv6Address) and remote.ipv4_mapped is not None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .address import refusal, unspecified
+from .address import LOWEST_PORT, refusal, unspecified
 from .codec import COMFORT_NOISE, KINDS, TELEPHONE_EVENT, Format, formats
 from .crypto import Crypto, usable
 from .description import MediaDescription, SessionDescription, connection_of, inherited, values
@@ -67,6 +67,8 @@ def read(
     connection = connection_of(description, media)
     if connection is None:
         return "no connection address"
+    if media.port < LOWEST_PORT:  # also while on hold: it is where media will go afterwards
+        return f"port below {LOWEST_PORT}"
     if not unspecified(connection.address):
         refused = refusal(connection.address, media.port, local_address, policy.addresses)
         if refused:

@@ -21,6 +21,7 @@ HeaderList = tuple[tuple[str, str], ...]
 LEAST_MIN_SE_S: Final = 90  # §4
 _BYE_MARGIN_S: Final = 32.0  # §10
 _LONGEST_S: Final = 86_400  # what a 422 may talk us up to
+_SHORTEST_S: Final = 10  # a 2xx that names less than this, against §4, must not make us refresh all the time
 
 
 class Refresher(Enum):
@@ -175,7 +176,8 @@ class SessionTimer:
         return TimerAction.REFRESH
 
     def _run(self, interval_s: int, refreshing: bool, now: float) -> None:
-        self.interval_s, self.refreshing = interval_s, refreshing
+        self.interval_s, self.refreshing = max(interval_s, _SHORTEST_S), refreshing
+        interval_s = self.interval_s
         self._bye_at = now + interval_s - min(_BYE_MARGIN_S, interval_s / 3)
         self.deadline = now + interval_s / 2 if refreshing else self._bye_at
 

@@ -382,6 +382,8 @@ def test_media_is_never_sent_to_a_forbidden_ipv6_address(c):
 def test_a_port_below_1024_is_refused():
     with pytest.raises(NoCommonCodec, match="1024"):
         answered("m=audio 1023 RTP/AVP 0")
+    with pytest.raises(NoCommonCodec, match="1024"):
+        answered("m=audio 9 RTP/AVP 0", c="IN IP4 0.0.0.0")
     answered("m=audio 1024 RTP/AVP 0")
 
 

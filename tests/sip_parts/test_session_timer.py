@@ -79,6 +79,12 @@ def test_an_answer_without_session_expires_means_no_timer():
     assert ours.deadline is None
 
 
+def test_an_absurdly_short_interval_does_not_keep_us_busy():
+    ours = timer()
+    ours.accepted((("Session-Expires", "1;refresher=uac"),), 0.0)
+    assert ours.deadline == 5.0
+
+
 def test_422_raises_the_interval_and_says_so():
     ours = timer(300)
     assert ours.refused(422, (("Min-SE", "600"),), 0.0)
