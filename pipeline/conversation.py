@@ -78,6 +78,7 @@ class Conversation:
         self._failures: dict[str, int] = {}
         self._ending = self._failed = False
         self._woken = asyncio.Event()
+        self._ticked_at = 0.0
 
     async def run(self) -> str:
         """Converse until the end; returns its reason. An error in a processor or brain comes out as ExceptionGroup."""
@@ -151,22 +152,28 @@ class Conversation:
 
     async def _tick_forever(self) -> None:
         loop = asyncio.get_running_loop()
-        due = loop.time()
+        period_s = TICK_SECONDS
         while True:
-            due = max(due + TICK_SECONDS, loop.time())  # after a stall: no burst of ticks to catch up
             try:
-                async with asyncio.timeout_at(due):
+                async with asyncio.timeout(period_s):
                     await self._woken.wait()
+                period_s = 1.5 * TICK_SECONDS  # an owner who wakes us each packet needs no timer beside
             except TimeoutError:
-                pass
+                period_s = TICK_SECONDS
             self._woken.clear()
-            await self._tick(loop.time())
+            await self._look(loop.time())
 
-    async def _tick(self, now: float) -> None:
+    async def _look(self, now: float) -> None:
+        """Move audio, report the caller's voice; a tick for the pipeline only every so often."""
         self._port.pump()
         for event in self._port.speech_events():
             frame = SpeechStarted(event.position) if event.speaking else SpeechStopped(event.position)
             await self._task.push(frame)
+        if now - self._ticked_at > TICK_SECONDS / 2:
+            self._ticked_at = now
+            await self._tick(now)
+
+    async def _tick(self, now: float) -> None:
         await self._task.push(Tick(now))
         if self._failed:
             await self.end("service_failure")

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from sipagent.pipeline.frames import Frame, Kind
+from sipagent.pipeline.frames import Frame, Kind, Tick
 from sipagent.pipeline.mailbox import Mailbox
 from sipagent.pipeline.processor import Background, Observer, Processor, Push
 
@@ -121,6 +121,7 @@ def _flatten(processors: Sequence[Processor]) -> Iterator[Processor]:
 
 
 async def _observed(observers: Sequence[Observer], source: str, push: Push, frame: Frame) -> None:
-    for observer in observers:
-        observer.on_frame(frame, source)
+    if type(frame) is not Tick:
+        for observer in observers:
+            observer.on_frame(frame, source)
     await push(frame)

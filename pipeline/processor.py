@@ -28,7 +28,7 @@ class Background(Protocol):
 
 
 class Observer(Protocol):
-    """Sees every frame that a processor pushes; it must not wait and must not raise."""
+    """Sees every frame that a processor pushes, except the ticks; it must not wait and must not raise."""
 
     def on_frame(self, frame: Frame, source: str) -> None:
         """`source` is the class name of the processor that pushed it, "" at the head."""

@@ -4,10 +4,6 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
-import numpy as np
-
-from sipagent.errors import ServiceError
-from sipagent.pipeline.frames import AgentAudio
 from sipagent.pipeline.speech import Speech, TextToSpeech
 
 MAX_CHARACTERS: Final = 200  # longer texts are hardly said twice
@@ -43,11 +39,3 @@ class CachedVoice:
             self._said[text] = tuple(pieces)
             if len(self._said) > self._limit:
                 self._said.popitem(last=False)
-
-
-async def clip(voice: TextToSpeech, text: str) -> AgentAudio:
-    """`text` as one piece of audio, to be kept for the time when the voice is mute; raises ServiceError."""
-    pieces = [piece async for piece in voice.synthesize(text)]
-    if not pieces:
-        raise ServiceError("tts", "no sound for a text")
-    return AgentAudio(np.concatenate([piece.pcm for piece in pieces]), pieces[0].rate_hz, text)
