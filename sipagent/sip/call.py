@@ -14,6 +14,7 @@ from sipagent.sip.engine import Confirmed, Ended, EngineEvent, HeaderList, InDia
 from sipagent.sip.flow import Flow
 from sipagent.sip.layer import Exchange, Incoming, TransactionLayer
 from sipagent.sip.reoffer import Reoffers
+from sipagent.sip.session_timer import SessionTimer, TimerAction, TimerPolicy
 from sipagent.sip.timing import Repeater, earliest
 from sipagent.sip.transfer import Transfers
 
@@ -149,7 +150,9 @@ class Call:
         self.authentication: Authentication | None = None
         self.outbound = state is CallState.CALLING
         self.peer_allow: frozenset[str] = frozenset()
+        self.session_timer = SessionTimer(TimerPolicy(host.session_expires_s))
         self.local_body = b""  # our latest session description, for a refresh by re-INVITE
+        self.remote_body: bytes | None = None
         self.accepted: AcceptedInvite | None = None
         self.reoffers = Reoffers(self)
         self.transfers = Transfers(self)
@@ -192,6 +195,7 @@ class Call:
             self.setup.deadline if self.setup else None,
             self.accepted.repeater.deadline if self.accepted else None,
             self.reoffers.deadline,
+            self.session_timer.deadline if self.confirmed else None,
         )
 
     def on_deadline(self, now: float) -> None:
@@ -205,6 +209,11 @@ class Call:
         if self.setup is not None:
             self.setup.on_deadline(now)
         self.reoffers.on_deadline(now)
+        action = self.session_timer.on_deadline(now) if self.confirmed else None
+        if action is TimerAction.REFRESH:
+            self.reoffers.refresh(now)
+        elif action is TimerAction.BYE:
+            self.lose(408, "the session was not refreshed", "timeout", now)
 
     def hangup(self, headers: HeaderList, now: float) -> None:
         """BYE, CANCEL or a refusal, whatever the state wants."""

@@ -23,6 +23,7 @@ from sipagent.sip.inbound import InboundInvite
 from sipagent.sip.ladder import Ladders
 from sipagent.sip.layer import Action, Exchange, Incoming, Network, TransactionLayer
 from sipagent.sip.outbound import OutboundInvite
+from sipagent.sip.reoffer import add_timer
 from sipagent.sip.timing import TimerSettings, earliest
 
 _OPTIONS_WE_HAVE = frozenset({"100rel", "timer", "replaces", "norefersub"})
@@ -68,9 +69,9 @@ class UserAgent:
 
     # ---- input and output
 
-    def receive(self, data: bytes, flow: Flow, now: float) -> None:
-        """The bytes of one message."""
-        self.layer.receive(data, flow, now)
+    def receive(self, data: bytes, flow: Flow, now: float, fault: RemoteError | None = None) -> None:
+        """The bytes of one message; `fault` refuses a request unseen."""
+        self.layer.receive(data, flow, now, fault)
 
     @property
     def deadline(self) -> float | None:
@@ -138,6 +139,7 @@ class UserAgent:
         call = Call(self, handle, wanted.trunk, CallState.CALLING)
         call.contact_user = header.parse_uri(header.parse_address(request.headers["From"]).uri).user or ""
         call.local_body = wanted.offer
+        add_timer(request, call.session_timer.request_headers())
         exchange = Exchange(request, hop, _ignore, _ignore_failure, contact_user=call.contact_user, failover=True)
         if account is not None and account.password:
             call.authentication = exchange.authentication = self._authentication(account)
@@ -164,6 +166,10 @@ class UserAgent:
         call.transfers.refer(target, self.replaces(replaces) if replaces is not None else "", now)
 
     # ---- requests from the network (RequestUser)
+
+    def answers(self, flow: Flow) -> bool:
+        """Strangers get no answers when we do not take calls from them."""
+        return self._identify(flow.remote[0]) is not None
 
     def request(self, incoming: Incoming, now: float) -> None:
         """A new request that is sound."""
@@ -274,7 +280,10 @@ class UserAgent:
         request = incoming.request
         found = self._dialogs.get(_dialog_key(request))
         if found is None:
-            self._refuse(incoming, 481, now)
+            if self.answers(incoming.flow):
+                self._refuse(incoming, 481, now)
+            else:
+                self.layer.discard(incoming)
             return
         call, dialog = found
         self._check_require(request)
@@ -289,6 +298,10 @@ class UserAgent:
 
     def _outside_dialog(self, incoming: Incoming, now: float) -> None:
         request = incoming.request
+        if not self.answers(incoming.flow):
+            self.layer.stats["strangers"] += 1
+            self.layer.discard(incoming)
+            return
         if request.method not in _METHODS:
             self._refuse(incoming, 405, now, headers=(("Allow", ALLOW),))
             return
@@ -308,11 +321,7 @@ class UserAgent:
 
     def _on_invite(self, incoming: Incoming, now: float) -> None:
         request = incoming.request
-        trunk = self._identify(incoming.flow.remote[0])
-        if trunk is None or (not trunk and not self.settings.accept_unknown_sources):
-            self.layer.stats["strangers"] += 1
-            self._refuse(incoming, 403, now)
-            return
+        trunk = self._identify(incoming.flow.remote[0]) or ""
         if not accepts_sdp(request):
             self._refuse(incoming, 406, now)
             return
@@ -327,7 +336,11 @@ class UserAgent:
         call.dialog, call.replaces = dialog, replaced or ""
         call.contact_user = request.uri.user or ""
         call.learn(request)
-        setup = InboundInvite(call, incoming, offer, now)
+        judgement = call.session_timer.judge(message.header_list(request))
+        if judgement.status != 200:
+            self._refuse(incoming, judgement.status, now, headers=judgement.headers)
+            return
+        setup = InboundInvite(call, incoming, offer, judgement.headers, now)
         call.setup = setup
         self._calls[call.handle] = call
         self._invites[incoming.key] = call

@@ -9,6 +9,7 @@ from sipagent.sip.body import session_description
 from sipagent.sip.call import Call, CallInput, CallState
 from sipagent.sip.engine import Cancelled, HeaderList
 from sipagent.sip.layer import Incoming
+from sipagent.sip.reoffer import add_timer
 from sipagent.sip.timing import Repeater, earliest
 
 
@@ -24,8 +25,9 @@ class _Reliable:
 class InboundInvite:
     """Rings, answers, refuses; takes CANCEL, PRACK and the expiry of the INVITE."""
 
-    def __init__(self, call: Call, incoming: Incoming, offer: bytes | None, now: float) -> None:
-        self.call, self.incoming, self.offer = call, incoming, offer
+    def __init__(self, call: Call, incoming: Incoming, offer: bytes | None, terms: HeaderList, now: float) -> None:
+        """`terms` are the session timer's headers for the 2xx."""
+        self.call, self.incoming, self.offer, self._terms = call, incoming, offer, terms
         request = incoming.request
         options = {tag.lower() for tag in message.tokens(request, "Supported")}
         required = {tag.lower() for tag in message.tokens(request, "Require")}
@@ -36,7 +38,6 @@ class InboundInvite:
         self._queued: list[tuple[int, bytes, HeaderList]] = []  # provisionals behind the one without PRACK
         self._answer: tuple[bytes, HeaderList] | None = None
         self._early_answer: bytes | None = None  # brought by a PRACK when our 18x held the offer
-        self.prack_offer: Incoming | None = None
         expires_s = message.integer(request, "Expires")
         self._expires_at = now + expires_s if expires_s else None  # RFC 3261 §13.3.1
 
@@ -99,8 +100,9 @@ class InboundInvite:
         self._expires_at = None
         # The SDP that a reliable 18x carried was the answer: repeating it in the 2xx is allowed only as a copy.
         response = self._make(200, "", headers, body)
-        self.call.reoffers.timer_in_answer(self.incoming.request, response, now)
-        self.call.local_body = body
+        add_timer(response, self._terms)
+        self.call.session_timer.answered(now)
+        self.call.local_body, self.call.remote_body = body, self.offer
         delayed = self.offer is None and self._early_answer is None
         self.call.host.layer.respond(self.incoming, response, now)
         self.call.await_ack(self.incoming, response, delayed, now)

@@ -27,8 +27,11 @@ MAX_SERVER_TRANSACTIONS = 20_000  # each lives up to 64*T1; beyond it new reques
 class RequestUser(Protocol):
     """Who answers requests: the user agent's core."""
 
+    def answers(self, flow: Flow) -> bool:
+        """Whether this far end is told of its mistakes; strangers may get no sign of us."""
+
     def request(self, incoming: "Incoming", now: float) -> None:
-        """A new request; answer it with `TransactionLayer.respond`."""
+        """A new request; answer it with `TransactionLayer.respond`, or `discard` it."""
 
     def ack(self, request: Request, flow: Flow, now: float) -> None:
         """The ACK of a 2xx."""
@@ -80,6 +83,7 @@ class Exchange:
     cancel_headers: HeaderList = ()
     answered: bool = False  # any response has come
     sent: bytes = b""
+    silent: bool = False  # a target was reached and did not answer
     refusal: Response | None = field(default=None)  # the 503 that made us look for another target
 
 
@@ -133,10 +137,11 @@ class TransactionLayer:
 
     # ---- input
 
-    def receive(self, data: bytes, flow: Flow, now: float) -> Request | Response | None:
-        """Bytes of one message. Gives the message when it was sound, for logs."""
+    def receive(self, data: bytes, flow: Flow, now: float, fault: RemoteError | None = None) -> None:
+        """Bytes of one message; with a `fault` that was found before, a request is refused with that."""
         try:
-            received, fault = message.parse_message(data, datagram=not flow.reliable)
+            received, problem = message.parse_message(data, datagram=not flow.reliable)
+            fault = fault or problem
             self.stats["messages_in"] += 1
             self._trace(message.call_id(received), "in", data, now)
             if isinstance(received, Response):
@@ -145,8 +150,6 @@ class TransactionLayer:
                 self._receive_request(received, fault, flow, now)
         except ParseError:
             self.stats["malformed"] += 1
-            return None
-        return received
 
     @property
     def deadline(self) -> float | None:
@@ -189,6 +192,10 @@ class TransactionLayer:
         self._run_server(incoming, now)
         return sent
 
+    def discard(self, incoming: Incoming) -> None:
+        """Forget a request without an answer."""
+        self._servers.pop(incoming.key, None)
+
     def merged(self, incoming: Incoming) -> bool:
         """Whether the same request came by another path before (RFC 3261 §8.2.2.2), to be answered with 482."""
         request = incoming.request
@@ -199,7 +206,7 @@ class TransactionLayer:
         reply = _annotate_via(request, flow)
         if fault is not None:
             self.stats["malformed"] += 1
-            if request.method != "ACK":
+            if request.method != "ACK" and self._user.answers(flow):
                 self._refuse_stateless(request, fault, reply, now)
             return
         key = transaction.server_key(request)
@@ -224,6 +231,9 @@ class TransactionLayer:
         if request.method == "CANCEL":
             invite = self._servers.get((*key[:-1], "INVITE"))
             status = 200 if invite is not None else 481
+            if invite is None and not self._user.answers(flow):
+                self.discard(incoming)
+                return
             self.respond(incoming, message.make_response(request, status, to_tag=self.token(8)), now)
             if invite is not None:
                 self._user.cancel(invite, request, now)
@@ -279,7 +289,7 @@ class TransactionLayer:
         if exchange.refusal is not None:
             exchange.on_response(exchange.refusal, now)
         else:
-            exchange.on_failure(503, now)
+            exchange.on_failure(408 if exchange.silent else 503, now)
 
     def flow_lost(self, flow: Flow, now: float) -> None:
         """A connection broke: its requests without an answer fail (RFC 3261 §17.1.4, §17.2.4)."""
@@ -390,6 +400,7 @@ class TransactionLayer:
 
     def _give_up(self, exchange: Exchange, transport: bool, now: float) -> None:
         if exchange.failover and not exchange.cancelled and not exchange.answered:
+            exchange.silent = not transport
             self._next_target(exchange, now)
         else:
             exchange.on_failure(503 if transport else 408, now)

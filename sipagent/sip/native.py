@@ -1,12 +1,15 @@
 """The native engine: the user agent's core on asyncio's sockets and clock."""
 
 import asyncio
-import ipaddress
+import random
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 
-from sipagent.errors import ParseError
+import structlog
+
+from sipagent.errors import ParseError, RemoteError
 from sipagent.sip import header
 from sipagent.sip.bindings import contact_user, first_hop, server_uri
 from sipagent.sip.core import UserAgent
@@ -19,22 +22,30 @@ from sipagent.sip.engine import (
     RegistrationState,
     TrunkAccount,
 )
-from sipagent.sip.finder import Target, resolve
 from sipagent.sip.flow import Flow, Locate, Send
+from sipagent.sip.guard import Action, Guard, GuardLimits
+from sipagent.sip.locate import Locator, Target
+from sipagent.sip.resolver import DnsResolver, ResolveError, Resolver, read_hosts
 from sipagent.sip.timing import TimerSettings
 from sipagent.sip.transport import TlsSettings, Transports
 
 LARGE_BYTES = 1300  # RFC 3261 §18.1.1: above it UDP gives way to a stream
+# Whoever opens the door to all wants their calls too; what is left is protection from a flood.
+OPEN_LIMITS = GuardLimits(source_rate=2_000, source_burst=4_000, strangers_rate=4_000, strangers_burst=8_000)
 NO_STREAM_S = 600.0  # how long we remember that a far end takes no TCP
 MAX_SEARCHES = 2_000
 LINGER_S = 1.5  # at the end, for the answers to our last requests
+_log = structlog.get_logger("sip")
 EventHandler = Callable[[EngineEvent], None]
 
 
 class NativeEngine:
     """`SipEngine` in Python: sockets, clock and names outside, all decisions in `UserAgent`."""
 
-    def __init__(self, settings: EngineSettings, timers: TimerSettings | None = None) -> None:
+    def __init__(
+        self, settings: EngineSettings, timers: TimerSettings | None = None, resolver: Resolver | None = None
+    ) -> None:
+        """`resolver` stands in for DNS."""
         self._settings = settings
         tls = TlsSettings(settings.tls_certificate, settings.tls_key, settings.tls_ca, settings.tls_verify)
         self._transports = Transports(self._on_message, self._on_lost, settings.public_address, tls)
@@ -44,9 +55,16 @@ class NativeEngine:
         self._timer_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._searches: OrderedDict[int, list[Target]] = OrderedDict()  # targets that are left, by Locate.key
+        self._last_tried: dict[int, Target] = {}
         self._no_stream: dict[tuple[str, int], float] = {}
-        self._networks = {trunk.name: _networks(trunk.allow) for trunk in settings.trunks}
         self._addresses: dict[str, set[str]] = {trunk.name: set() for trunk in settings.trunks}
+        self._guard = Guard(
+            {trunk.name: trunk.allow for trunk in settings.trunks},
+            accept_unknown=settings.accept_unknown_sources,
+            limits=OPEN_LIMITS if settings.accept_unknown_sources else None,
+        )
+        self._resolver = resolver
+        self._locator: Locator | None = None
         self._flushing = self._stopping = False
 
     # ---- life
@@ -55,6 +73,9 @@ class NativeEngine:
         """Bind the listeners and begin to register; raises ConfigError when an address cannot be bound."""
         self._on_event = on_event
         await self._transports.listen(self._settings.listen)
+        self._locator = Locator(
+            self._resolver or DnsResolver(read_hosts()), random.SystemRandom(), families=self._transports.families
+        )
         for trunk in self._settings.trunks:
             self._spawn(self._begin_trunk(trunk))
         self._flush()
@@ -224,8 +245,14 @@ class NativeEngine:
     # ---- input
 
     def _on_message(self, data: bytes, flow: Flow) -> None:
-        self._agent.receive(data, flow, time.monotonic())
-        self._flush()
+        now = time.monotonic()
+        decision = self._guard.screen(data, flow.remote[0], now)
+        if decision.action is not Action.PASS:
+            self._agent.layer.stats[f"guard_{decision.reason}"] += 1
+        if decision.action is not Action.DROP:
+            fault = RemoteError(decision.status, "") if decision.action is Action.REFUSE else None
+            self._agent.receive(data, flow, now, fault)
+            self._flush()
 
     def _on_lost(self, flow: Flow) -> None:
         self._agent.flow_lost(flow, time.monotonic())
@@ -287,10 +314,17 @@ class NativeEngine:
             remaining = list(await self._targets(wanted))
             self._searches[wanted.key] = remaining
             while len(self._searches) > MAX_SEARCHES:
-                self._searches.popitem(last=False)
+                forgotten, _ = self._searches.popitem(last=False)
+                self._last_tried.pop(forgotten, None)
+        now = time.monotonic()
+        last = self._last_tried.pop(wanted.key, None)
+        if wanted.attempt and last is not None and self._locator is not None:
+            self._locator.failed(last, now)
         flow = None
         while remaining and flow is None:
-            flow = await self._flow_to(remaining.pop(0))
+            target = remaining.pop(0)
+            flow = await self._flow_to(target)
+            self._last_tried[wanted.key] = target
         now = time.monotonic()
         if flow is not None:
             self._agent.layer.flow_ready(wanted.key, flow, now)
@@ -299,26 +333,39 @@ class NativeEngine:
             self._agent.layer.flow_failed(wanted.key, now)
         self._flush()
 
+    async def _resolve(self, uri: str) -> Sequence[Target]:
+        if self._locator is None:
+            return ()
+        try:
+            return await self._locator.locate(uri, time.monotonic())
+        except (ParseError, ResolveError):
+            return ()
+
     async def _targets(self, wanted: Locate) -> Sequence[Target]:
-        found = await resolve(wanted.uri)
+        found = await self._resolve(wanted.uri)
         if wanted.size <= LARGE_BYTES or header.uri_parameter(wanted.uri, "transport") is not None:
             return found
         # RFC 3261 §18.1.1: TCP first, and UDP when that cannot be had
         widened: list[Target] = []
         for target in found:
-            if target.protocol == "UDP" and not self._no_stream_at(target.host, target.port):
-                widened.append(Target("TCP", target.host, target.port, target.name))
+            if target.protocol == "UDP" and not self._no_stream_at(target.address, target.port):
+                widened.append(replace(target, protocol="TCP"))
             widened.append(target)
         return widened
 
     async def _flow_to(self, target: Target) -> Flow | None:
         if target.protocol == "UDP":
-            return self._transports.udp_flow(target.host, target.port)
+            return self._transports.udp_flow(target.address, target.port)
         try:
-            return await self._transports.connect(target.protocol, target.host, target.port, target.name)
-        except OSError:
+            return await self._transports.connect(target.protocol, target.address, target.port, target.domain)
+        except OSError as error:
+            now = time.monotonic()
+            self._agent.layer.stats["connect_failed"] += 1
+            _log.warning("connect_failed", protocol=target.protocol, address=target.address, error=str(error))
             if target.protocol == "TCP":
-                self._no_stream[(target.host, target.port)] = time.monotonic() + NO_STREAM_S
+                self._no_stream[(target.address, target.port)] = now + NO_STREAM_S
+            if self._locator is not None:
+                self._locator.failed(target, now)
             return None
 
     async def _send_anew(self, action: Send) -> None:
@@ -332,22 +379,18 @@ class NativeEngine:
     # ---- trunks
 
     def _trunk_of(self, address: str) -> str | None:
-        """The trunk whose far end has this address; "" = none."""
-        for name, networks in self._networks.items():
-            if networks:
-                parsed = ipaddress.ip_address(address.partition("%")[0])
-                if any(parsed in network for network in networks):
-                    return name
-            elif address in self._addresses[name]:
-                return name
-        return ""
+        """The trunk whose far end has this address; "" = none, None = a stranger whom we do not answer."""
+        decision = self._guard.admit(address)
+        return None if decision.action is Action.DROP else decision.trunk
 
     async def _begin_trunk(self, trunk: TrunkAccount) -> None:
         """Learn the addresses of a trunk, then register and keep it alive."""
         found: list[Target] = []
         for uri in dict.fromkeys((first_hop(trunk), server_uri(trunk))):
-            found.extend(await resolve(uri))
-        self._addresses[trunk.name].update(target.host for target in found)
+            found.extend(await self._resolve(uri))
+        self._addresses[trunk.name].update(target.address for target in found)
+        if not trunk.allow:
+            self._guard.set_networks(trunk.name, sorted(self._addresses[trunk.name]))
         now = time.monotonic()
         if trunk.register:
             contact, rewrite = self._contact(trunk, found[0] if found else None)
@@ -357,7 +400,7 @@ class NativeEngine:
 
     def _contact(self, trunk: TrunkAccount, target: Target | None) -> tuple[str, bool]:
         """Our Contact URI towards a trunk, and whether the registrar may correct it (RFC 3581 by UDP only)."""
-        flow = self._transports.expected_flow(*((target.protocol, target.host) if target else ("UDP", "")))
+        flow = self._transports.expected_flow(*((target.protocol, target.address) if target else ("UDP", "")))
         contact = header.parse_address(flow.contact(contact_user(trunk))).uri
         return contact, flow.protocol == "UDP" and not self._settings.public_address
 
@@ -374,7 +417,3 @@ def _protocol(uri: str) -> str:
     if uri.lower().startswith("sips:"):
         return "TLS"
     return (header.uri_parameter(uri, "transport") or "udp").upper()
-
-
-def _networks(allow: tuple[str, ...]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    return [ipaddress.ip_network(text, strict=False) for text in allow]

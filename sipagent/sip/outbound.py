@@ -9,6 +9,7 @@ from sipagent.sip.call import Call, CallInput, CallState
 from sipagent.sip.dialog import Dialog, dialog_from_response
 from sipagent.sip.engine import Answered, HeaderList, Progress
 from sipagent.sip.layer import Exchange, Incoming
+from sipagent.sip.reoffer import add_timer
 
 
 class OutboundInvite:
@@ -20,7 +21,6 @@ class OutboundInvite:
         self._rseq: dict[str, int] = {}
         self._acks: dict[str, Exchange] = {}
         self._give_up_at: float | None = None  # no final response after CANCEL
-        self._intervals = 0
 
     @property
     def deadline(self) -> float | None:
@@ -61,7 +61,7 @@ class OutboundInvite:
             self._on_provisional(response, now)
         elif response.code < 300:
             self._on_accepted(response, now)
-        elif response.code == 422 and self._retry_with_min_se(response, now):
+        elif response.code == 422 and self._retry_with_longer_interval(response, now):
             return
         elif self.call.step(CallInput.REFUSE):
             self._drop_early()
@@ -122,8 +122,9 @@ class OutboundInvite:
             self.call.dialog = dialog
             self.call.host.index(self.call, dialog)
             self.call.learn(response)
-            self.call.reoffers.timer_from_answer(response, now)
-            self.call.host.emit(Answered(self.call.handle, _body(response), message.header_list(response)))
+            self.call.session_timer.accepted(message.header_list(response), now)
+            self.call.remote_body = _body(response)
+            self.call.host.emit(Answered(self.call.handle, self.call.remote_body, message.header_list(response)))
             self.call.reoffers.pump(now)
             self.call.host.watch(self.call)
             return
@@ -153,16 +154,13 @@ class OutboundInvite:
             if tag != keep:
                 self.call.host.forget(self.call, dialog)
 
-    def _retry_with_min_se(self, response: Response, now: float) -> bool:
-        """RFC 4028 §7.3: ask again with the interval that the far end needs, twice at most."""
-        min_se_s = message.integer(response, "Min-SE")
-        if min_se_s is None or self._intervals >= 2 or self.call.state is CallState.CANCELLING:
+    def _retry_with_longer_interval(self, response: Response, now: float) -> bool:
+        """RFC 4028 §7.3: ask again with the interval that the far end needs."""
+        timer = self.call.session_timer
+        if self.call.state is CallState.CANCELLING or not timer.refused(422, message.header_list(response), now):
             return False
-        self._intervals += 1
-        request = self.exchange.request
-        request.headers.set("Min-SE", str(min_se_s))
-        request.headers.set("Session-Expires", str(max(min_se_s, self.call.host.session_expires_s)))
-        self.call.host.layer.repeat(self.exchange, request, now)
+        add_timer(self.exchange.request, timer.request_headers())
+        self.call.host.layer.repeat(self.exchange, self.exchange.request, now)
         return True
 
 

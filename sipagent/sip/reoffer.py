@@ -7,7 +7,8 @@ from sipmessage import Request, Response
 from sipagent.errors import ParseError, RemoteError
 from sipagent.sip import message
 from sipagent.sip.body import session_description
-from sipagent.sip.engine import Reoffer, ReofferAnswered, ReofferRefused
+from sipagent.sip.dialog import Dialog
+from sipagent.sip.engine import HeaderList, Reoffer, ReofferAnswered, ReofferRefused
 from sipagent.sip.layer import Exchange, Incoming
 
 if TYPE_CHECKING:
@@ -22,10 +23,12 @@ class Reoffers:
     def __init__(self, call: "Call") -> None:
         self._call = call
         self._wanted: bytes | None = None  # our next offer
+        self._refresh_wanted = False  # the session timer asks for a sign of life
         self._sent: Exchange | None = None  # our re-INVITE in progress
         self._retry_at: float | None = None
         self._pending: Incoming | None = None  # theirs, waiting for our user
         self._acks: dict[int, Exchange] = {}
+        self._terms: HeaderList = ()  # what the session timer wants in our next 2xx
 
     @property
     def deadline(self) -> float | None:
@@ -45,59 +48,91 @@ class Reoffers:
         self._wanted = body
         self.pump(now)
 
+    def refresh(self, now: float) -> None:
+        """Send UPDATE, or re-INVITE with what we offered last, to keep the session alive (RFC 4028 §10)."""
+        self._refresh_wanted = True
+        self.pump(now)
+
     def pump(self, now: float) -> None:
         """Send what waits, if it may be sent now."""
         call = self._call
         busy = self._sent is not None or self._pending is not None or call.accepted is not None
-        if self._wanted is None or busy or self._retry_at is not None or not call.confirmed or call.dialog is None:
+        idle = self._wanted is None and not self._refresh_wanted
+        if idle or busy or self._retry_at is not None or not call.confirmed or call.dialog is None:
             return
-        body, self._wanted = self._wanted, None
-        request = call.dialog.request("INVITE")
+        wanted, self._wanted = self._wanted, None
+        if wanted is None and "UPDATE" in call.peer_allow:
+            self._send("UPDATE", b"", True, call.dialog, now)  # RFC 4028 §7.4 prefers it: no offer, no answer
+        else:
+            self._send("INVITE", wanted or call.local_body, wanted is None, call.dialog, now)
+        self._refresh_wanted = False  # whatever goes out refreshes the session
+
+    def _send(self, method: str, body: bytes, refresh: bool, dialog: Dialog, now: float) -> None:
+        call = self._call
+        request = dialog.request(method)
         call.add_capabilities(request, None)
-        request.headers.add("Content-Type", "application/sdp")
-        request.body = body
+        add_timer(request, call.session_timer.request_headers())
+        if body:
+            request.headers.add("Content-Type", "application/sdp")
+            request.body = body
         self._sent = call.send(
             request,
-            call.dialog,
+            dialog,
             now,
-            lambda response, at: self._on_response(response, body, at),
+            lambda response, at: self._on_response(response, body, refresh, at),
             self._on_failure,
             contact=True,
         )
 
-    def _on_response(self, response: Response, body: bytes, now: float) -> None:
-        call = self._call
+    def _on_response(self, response: Response, body: bytes, refresh: bool, now: float) -> None:
+        call, sent = self._call, self._sent
         if response.code < 200 or call.dialog is None:
             return
-        sequence, _ = message.cseq(response)
+        sequence, method = message.cseq(response)
         if response.code < 300:
             known = self._acks.get(sequence)
             if known is not None:
                 call.host.layer.resend(known, now)
                 return
             _refresh(call, response)
-            self._acks = {sequence: call.send(call.dialog.request("ACK", sequence), call.dialog, now)}
+            if method == "INVITE":
+                self._acks = {sequence: call.send(call.dialog.request("ACK", sequence), call.dialog, now)}
             self._sent = None
             if not call.confirmed:
                 return
-            call.local_body = body
-            call.host.emit(ReofferAnswered(call.handle, _body(response)))
+            call.session_timer.accepted(message.header_list(response), now)
+            call.local_body = body or call.local_body
+            answer = _body(response)
+            if not refresh or (answer is not None and answer != call.remote_body):
+                call.host.emit(ReofferAnswered(call.handle, answer))
+            call.remote_body = answer or call.remote_body
+        elif not call.confirmed:
+            return
         elif response.code == 491:
             self._sent = None
-            self._wanted = body if self._wanted is None else self._wanted
+            if refresh:
+                self._refresh_wanted = True
+            elif self._wanted is None:
+                self._wanted = body
             self._retry_at = now + self._glare_wait_s()
-            call.host.watch(call)
-            return
         elif response.code in (408, 481):
             self._sent = None
             call.lose(response.code, response.phrase, "remote", now)  # RFC 3261 §12.2.1.2
             return
+        elif call.session_timer.refused(response.code, message.header_list(response), now) and sent is not None:
+            add_timer(sent.request, call.session_timer.request_headers())
+            call.host.layer.repeat(sent, sent.request, now)
+            return
         else:
             self._sent = None
-            call.host.emit(ReofferRefused(call.handle, response.code, response.phrase))
+            if not refresh:
+                call.host.emit(ReofferRefused(call.handle, response.code, response.phrase))
         self.pump(now)
+        call.host.watch(call)
 
     def _on_failure(self, status: int, now: float) -> None:
+        if self._sent is None:
+            return
         self._sent = None
         self._call.lose(status, "no answer to a re-INVITE", "timeout" if status == 408 else "transport", now)
 
@@ -122,8 +157,9 @@ class Reoffers:
         """UPDATE: with an offer it is a change, without one a sign of life (RFC 3311 §5.2)."""
         call = self._call
         if not incoming.request.body:
-            _refresh(call, incoming.request)
-            self._accept(incoming, b"", now)
+            if not self._interval_too_small(incoming, now):
+                _refresh(call, incoming.request)
+                self._accept(incoming, b"", now)
         elif self._pending is not None or call.accepted is not None:
             self._busy(incoming, now)
         elif self._sent is not None:
@@ -165,7 +201,8 @@ class Reoffers:
     def abandon(self, now: float) -> None:
         """The call ends: what waits gets 487 (RFC 3261 §15.1.2)."""
         incoming, self._pending = self._pending, None
-        self._wanted = self._retry_at = None
+        self._wanted = self._retry_at = self._sent = None
+        self._refresh_wanted = False
         if incoming is not None:
             self._call.respond(incoming, 487, now)
 
@@ -176,13 +213,17 @@ class Reoffers:
         except RemoteError as error:
             call.respond(incoming, error.status, now, headers=(("Accept", "application/sdp"),))
             return
+        if self._interval_too_small(incoming, now):
+            return
         self._pending = incoming
         call.host.emit(Reoffer(call.handle, offer))
 
     def _accept(self, incoming: Incoming, body: bytes, now: float) -> None:
         call, method = self._call, incoming.request.method
         response = call.make_answer(incoming, body)
-        self.timer_in_answer(incoming.request, response, now)
+        if method != "PRACK":
+            add_timer(response, self._terms)
+            call.session_timer.answered(now)
         call.host.layer.respond(incoming, response, now)
         if method == "INVITE":
             call.await_ack(incoming, response, not incoming.request.body, now)
@@ -191,13 +232,21 @@ class Reoffers:
         wait_s = self._call.host.layer.rng.randrange(0, RETRY_AFTER_LIMIT_S + 1)
         self._call.respond(incoming, 500, now, headers=(("Retry-After", str(wait_s)),))
 
-    # ---- session timers
+    def _interval_too_small(self, incoming: Incoming, now: float) -> bool:
+        """Answer 422 when the session timer wants it (RFC 4028 §9), else keep the terms for the 2xx."""
+        judgement = self._call.session_timer.judge(message.header_list(incoming.request))
+        if judgement.status == 200:
+            self._terms = judgement.headers
+            return False
+        self._call.respond(incoming, judgement.status, now, headers=judgement.headers)
+        return True
 
-    def timer_in_answer(self, request: Request, response: Response, now: float) -> None:
-        """Write Session-Expires into a 2xx of ours."""
 
-    def timer_from_answer(self, response: Response, now: float) -> None:
-        """Read Session-Expires from a 2xx to us."""
+def add_timer(outgoing: Request | Response, headers: HeaderList) -> None:
+    """Session-Expires, Min-SE and Require; timer stands in our Supported already."""
+    for name, value in headers:
+        if name != "Supported":
+            outgoing.headers.set(name, value)
 
 
 def _refresh(call: "Call", received: Request | Response) -> None:

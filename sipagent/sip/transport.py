@@ -110,6 +110,12 @@ class Transports:
         """The bound addresses with their real ports."""
         return tuple(str(listener) for listener in self._listeners)
 
+    @property
+    def families(self) -> tuple[int, ...]:
+        """The IP versions that we listen on, IPv4 first."""
+        found = {6 if listener.family == socket.AF_INET6 else 4 for listener in self._listeners}
+        return tuple(sorted(found)) or (4,)
+
     def udp_flow(self, host: str, port: int) -> Flow | None:
         """A flow by UDP; None when no listener has the address family."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
