@@ -94,7 +94,7 @@ class InjectDigit(msgspec.Struct, frozen=True, tag=True):
 
 
 class Play(msgspec.Struct, frozen=True, tag=True):
-    """Mix a prompt (a WAV file, or `tone:ringback`, `tone:busy`) into what is sent; `exclusive` flushes and holds speech."""
+    """Mix a prompt (WAV file, `tone:ringback`, `tone:busy`) into what is sent; `exclusive` flushes and holds speech."""
 
     row: int
     generation: int

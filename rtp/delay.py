@@ -1,8 +1,8 @@
 """How late a row's packets come, and so how long a gap is worth waiting for.
 
-The delay of a packet is its arrival time less its place on the row's time line: an unknown constant plus what the line
-adds. The smallest delay of the last seconds is the floor; `excess` over it is jitter. A packet at position p is overdue
-once `now > p + wait`, with wait = floor + deadline, and the deadline a quantile of the excess within bounds.
+The delay of a packet is its arrival time less the end of its place on the row's time line: an unknown constant plus what
+the line adds. The smallest delay of the last seconds is the floor; `excess` over it is jitter. A packet that ends at
+position p is overdue once `now > p + wait`, with wait = floor + deadline, the deadline a quantile of the excess.
 """
 
 from typing import Final
@@ -77,6 +77,10 @@ class DelayModel:
             # A row without packets in this window keeps its floor.
             np.copyto(self._previous, self._current, where=self._current != NEVER_NS)
             self._current.fill(NEVER_NS)
+
+    def jitter_ms(self) -> NDArray[np.float64]:
+        """Interarrival jitter of every row in milliseconds (RFC 3550 §6.4.1); f8[rows]."""
+        return self.jitter_ns / 1e6
 
     def deadline_ms(self) -> NDArray[np.float64]:
         """The present deadline of every row in milliseconds; f8[rows]."""

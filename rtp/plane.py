@@ -65,6 +65,7 @@ class MediaPlane:
         self._options = options
         self._sockets = sockets
         self._emit = emit
+        self._concealer = concealer
         self.timeline = Timeline(table, concealer)
         self.receiver = Receiver(table, options, self.timeline)
         self.sender = Sender(table, options)
@@ -109,6 +110,7 @@ class MediaPlane:
         for datagram in self._sockets.receive():
             self._slow_way(datagram, now_ns)
         receiver.fill(now_ns)
+        self._concealer.on_tick(tick)
         self._report_received(now_ns)
         self._playback.begin_loaded()
         self._taps.on_tick(tick)
@@ -171,7 +173,7 @@ class MediaPlane:
         if not len(active):
             return
         delay = self.receiver.delay
-        table.gauges[active, GAUGE["jitter_ms"]] = delay.jitter_ns[active] / 1e6
+        table.gauges[active, GAUGE["jitter_ms"]] = delay.jitter_ms()[active]
         table.gauges[active, GAUGE["gap_deadline_ms"]] = delay.deadline_ms()[active]
         lost = table.counters[active, COUNTER["lost"]].astype(np.float32)
         expected = lost + table.counters[active, COUNTER["packets_received"]]

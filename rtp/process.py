@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sipagent.rtp.concealer import SilenceInstead
+from sipagent.rtp.concealer import PitchConcealer
 from sipagent.rtp.control import MediaReady
 from sipagent.rtp.io import PacketIo
 from sipagent.rtp.io_epoll import EpollIo
@@ -54,7 +54,7 @@ def run(
     table = CallTable(table_fd, options.rows)
     sockets = RowSockets(options)
     plane = MediaPlane(
-        table, options, sockets, lambda packets: make_io(packets, options.io), SilenceInstead(), channel.emit
+        table, options, sockets, lambda packets: make_io(packets, options.io), PitchConcealer(table), channel.emit
     )
     channel.emit(MediaReady(sockets.ports, plane.io.name))
     gc.collect()

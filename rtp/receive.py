@@ -124,9 +124,9 @@ class Receiver:
         if self.delay.wait_ns[row] == NEVER_NS:
             one = np.array([row])
             self.delay.restart(one, now_ns - self._table.rx_head[one] * self._sample_ns[one])
-            self._timeline.quiet[row] = True  # nothing has come yet: silence, not concealment
+            self._timeline.pause(one)  # nothing has come yet: silence, not concealment
         if not receiving:
-            self._timeline.quiet[row] = True
+            self._timeline.pause(np.array([row]))
         self._expect(np.array([row]))
 
     def follow_anyone(self, row: int) -> None:
@@ -175,21 +175,32 @@ class Receiver:
         """Make up the time whose packets are overdue, and release what waited behind it."""
         self.delay.rotate(now_ns)
         for _ in range(_ROUNDS):
-            due = self._table.rx_head * self._sample_ns + self.delay.wait_ns < now_ns
+            due = (self._table.rx_head + self._samples) * self._sample_ns + self.delay.wait_ns < now_ns
             rows = np.flatnonzero(due)
             if not len(rows):
                 return
-            _, position, _ = self._slots.earliest(rows)
+            _, position, slot = self._slots.earliest(rows)
             room = np.maximum(position - self._table.rx_head[rows], 1)
-            self._timeline.fill(rows, np.minimum(self._samples[rows], room))
+            self._fill(rows, np.minimum(self._samples[rows], room), room, slot)
             self.moved[rows] = True
             self._release(rows)
             self._expect(rows)
 
+    def _fill(self, rows: Rows, samples: NDArray[np.int64], room: NDArray[np.int64], slot: NDArray[np.intp]) -> None:
+        """Fill; where the packet right behind the gap waits already, the gap is bridged from both sides."""
+        bridged = room == samples
+        if bridged.any():
+            kind, payload, length = self._slots.peek(rows, slot)
+            bridged &= (kind == Kind.PCMU) | (kind == Kind.PCMA)  # these need no state to be decoded twice
+            code = np.where(bridged, kind * _CYCLE + length, -1)
+            for each in np.unique(code[bridged]):
+                same = np.flatnonzero(code == each)
+                form, octets = divmod(int(each), _CYCLE)
+                self._timeline.fill(rows[same], samples[same], formats.decode(form, payload[same, :octets]))
+        self._timeline.fill(rows[~bridged], samples[~bridged])
+
     def _continue(self, rows: Rows, data: NDArray[np.uint8], now_ns: int) -> None:
         """The fast way: each packet is the one that its row expects."""
-        head = self._table.rx_head[rows]
-        self.delay.observe(rows, now_ns - head * self._sample_ns[rows])
         kinds, lengths = self._expected_kind[rows], self._expected_length[rows]
         if (kinds == kinds[0]).all() and (lengths == lengths[0]).all():
             pcm = formats.decode(int(kinds[0]), data[:, packet.HEADER : int(lengths[0])])
@@ -201,13 +212,15 @@ class Receiver:
                 kind, length = divmod(int(each), _CYCLE)
                 pcm = formats.decode(kind, data[same, packet.HEADER : length])
                 self._timeline.append(rows[same], pcm)
+        head = self._table.rx_head[rows]
+        self.delay.observe(rows, now_ns - head * self._sample_ns[rows])
         sequence = self._next_sequence[rows]
         self._slots.remember(rows, sequence)
         self.highest_sequence[rows] = sequence
         self._next_sequence[rows] = sequence + 1
         timestamp = (self._next_timestamp[rows] + self._ticks[rows]) & 0xFFFFFFFF
         self._next_timestamp[rows] = timestamp
-        self._next_position[rows] = self._table.rx_head[rows]
+        self._next_position[rows] = head
         self._expected_sequence[rows] = sequence + 1
         self._expected_timestamp[rows] = timestamp
         self._late_run[rows] = 0
@@ -330,9 +343,10 @@ class Receiver:
         position = self._next_position[rows] + ticks * self._samples_per_tick[rows]
         head = self._table.rx_head[rows]
         sample_ns = self._sample_ns[rows]
-        delay = now_ns - position * sample_ns
         audio = kind <= Kind.G722
-        behind = position + length * self._samples_per_tick[rows] <= head
+        samples = np.where(audio, length * self._samples_per_tick[rows], self._samples[rows])
+        delay = now_ns - (position + samples) * sample_ns
+        behind = position + samples <= head
         run = np.where(audio, np.where(behind | late, self._late_run[rows] + 1, 0), self._late_run[rows])
         pause = self._timeline.filled[rows] * sample_ns > TALK_SPURT_MS * 1_000_000
         anew = self._anew[rows] | (np.abs(delay - self.delay.floor_ns[rows]) > JUMP_NS)
@@ -347,7 +361,7 @@ class Receiver:
         self._anew[again] = False
         self._next_timestamp[again] = timestamp[anew]
         self._next_position[again] = head[anew]
-        self.delay.restart(again, now_ns - head[anew] * sample_ns[anew])
+        self.delay.restart(again, now_ns - ((head + samples) * sample_ns)[anew])
         usual = audio & ~anew
         self.delay.observe(rows[usual], delay[usual])
         return position
@@ -382,9 +396,9 @@ class Receiver:
         silent = kind == Kind.COMFORT_NOISE
         if silent.any():
             level = np.where(length > 0, -(payload[:, 0] & 0x7F).astype(np.float32), np.float32(-127))
-            self._timeline.noise_dbov[rows[silent]] = level[silent]
+            self._timeline.set_noise(rows[silent], level[silent])
             self._count("comfort_noise_packets", rows[silent])
-        self._timeline.quiet[rows[kind > Kind.G722]] = True
+        self._timeline.pause(rows[kind > Kind.G722])
         ahead = position - self._table.rx_head[rows]
         early = (ahead > 0) & (kind != Kind.TELEPHONE_EVENT)
         if early.any():  # the number follows, the timestamp does not: silence suppression, or a gap that was cut short

@@ -70,6 +70,12 @@ class ReorderBuffer:
         position = np.where(sequence == NOBODY, NOBODY, self._position[rows, slot])
         return sequence, position, slot
 
+    def peek(
+        self, rows: Rows, slot: NDArray[np.intp]
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
+        """What waits in a slot of each row: (kind, payload u1[n, MAX_PAYLOAD], length)."""
+        return self._kind[rows, slot], self._payload[rows, slot], self._length[rows, slot]
+
     def take(
         self, rows: Rows, slot: NDArray[np.intp]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:

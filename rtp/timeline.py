@@ -33,16 +33,28 @@ class Timeline:
         self._dirty_until = np.zeros(table.rows, np.int64)  # below this position the ring may hold flags
         self._random = np.random.default_rng(_SEED)
         self.quiet = np.zeros(table.rows, np.bool_)  # the far end said that it pauses: nothing to conceal
-        self.noise_dbov = np.full(table.rows, DIGITAL_SILENCE_DBOV, np.float32)  # of its pauses
+        self.noise_dbov = np.full(table.rows, DIGITAL_SILENCE_DBOV, np.float32)  # of its pauses, as it says …
+        self._noise_known = np.zeros(table.rows, np.bool_)  # … if it does
         self.filled = np.zeros(table.rows, np.int64)  # samples made up since the last received one
         self.arrived: list[tuple[Rows, NDArray[np.int16]]] = []  # received audio of this tick, for meters
 
     def reset(self, rows: Rows) -> None:
         """The rows go to another call."""
         self.quiet[rows] = False
-        self.noise_dbov[rows] = DIGITAL_SILENCE_DBOV
+        self._noise_known[rows] = False
+        self._concealer.reset(rows)
         self.filled[rows] = 0
         self._dirty_until[rows] = self._table.rx_head[rows] + RX_RING
+
+    def pause(self, rows: Rows) -> None:
+        """The far end says that it pauses: until it is heard again there is silence to fill in, nothing to conceal."""
+        self.quiet[rows] = True
+        self.filled[rows] = np.maximum(self.filled[rows], 1)
+
+    def set_noise(self, rows: Rows, level_dbov: NDArray[np.float32]) -> None:
+        """The far end pauses, and describes its noise (RFC 3389)."""
+        self.noise_dbov[rows] = level_dbov
+        self._noise_known[rows] = True
 
     def append(self, rows: Rows, pcm: NDArray[np.int16]) -> None:
         """Received audio i2[n, samples], one packet per row."""
@@ -56,8 +68,11 @@ class Timeline:
         self._write(rows, pcm, RECEIVED)
         self.arrived.append((rows, pcm))
 
-    def fill(self, rows: Rows, samples: NDArray[np.int64]) -> None:
-        """Let `samples` [n] of call time pass for which nothing came: conceal the first 60 ms, then be silent."""
+    def fill(self, rows: Rows, samples: NDArray[np.int64], following: NDArray[np.int16] | None = None) -> None:
+        """Let `samples` [n] of call time pass for which nothing came: conceal the first 60 ms, then be silent.
+
+        `following` i2[n, m] is the audio right behind that time, if it is at hand for all of these rows.
+        """
         longest = self._table.rate_hz[rows] * CONCEAL_MS // 1000
         silent = self.quiet[rows] | (self.filled[rows] >= longest)
         while len(rows):
@@ -65,25 +80,26 @@ class Timeline:
             count = samples[0]
             same = samples == count
             if count:
-                self._conceal(rows[same & ~silent], int(count))
+                audible = same & ~silent
+                self._conceal(rows[audible], int(count), None if following is None else following[audible])
                 self._silence(rows[same & silent], int(count))
             rows, samples, silent = rows[~same], samples[~same], silent[~same]
+            following = None if following is None else following[~same]
 
-    def _conceal(self, rows: Rows, samples: int) -> None:
+    def _conceal(self, rows: Rows, samples: int, following: NDArray[np.int16] | None) -> None:
         if not len(rows):
             return
         first = rows[self.filled[rows] == 0]
         if len(first):
-            history = self._concealer.history
-            self._concealer.remember(first, self._pcm.read(first, self._table.rx_head[first] - history, history))
-        self._write(rows, self._concealer.conceal(rows, samples), CONCEALED)
+            self._concealer.begin(first)
+        self._write(rows, self._concealer.conceal(rows, samples, following), CONCEALED)
         self.filled[rows] += samples
         self._table.counters[rows, COUNTER["concealed_samples"]] += np.uint64(samples)
 
     def _silence(self, rows: Rows, samples: int) -> None:
         if not len(rows):
             return
-        levels = self.noise_dbov[rows]
+        levels = np.where(self._noise_known[rows], self.noise_dbov[rows], self._concealer.noise_floor_dbov(rows))
         self.filled[rows] += samples
         self._table.counters[rows, COUNTER["silence_samples"]] += np.uint64(samples)
         while samples:  # in pieces that fit the ring and the cache
