@@ -43,6 +43,8 @@ DEFAULT_CONFIG: Final = Path("sipagent.toml")
 
 def main() -> None:
     """Entry point: errors that we know are one line, not a traceback."""
+    # onnxruntime from 1.31 on reports its use to Microsoft unless told not to before it is imported (its Privacy.md).
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         app()
     except SipagentError as error:

@@ -27,7 +27,7 @@ def configure(log: Log, secrets: Iterable[str] = (), stream: TextIO | None = Non
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if console else "iso", utc=not console),
-        *([_Plane(plane)] if plane else []),
+        *([_Process(plane)] if plane else []),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,  # before the redaction: a traceback can hold a secret as well
         Redaction(log.redact, secrets),
@@ -57,12 +57,12 @@ def configure(log: Log, secrets: Iterable[str] = (), stream: TextIO | None = Non
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
-class _Plane:
+class _Process:
     """A processor that names the process in every line."""
 
-    def __init__(self, plane: str) -> None:
-        self._plane = plane
+    def __init__(self, name: str) -> None:
+        self._name = name
 
     def __call__(self, logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        event.setdefault("plane", self._plane)
+        event.setdefault("process", self._name)
         return event

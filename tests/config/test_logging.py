@@ -28,7 +28,7 @@ def test_json_lines_hold_the_event_and_its_fields() -> None:
     structlog.get_logger("x").info("call answered", to="+4930123456")
     line = json.loads(stream.getvalue())
     assert line.pop("timestamp").endswith("Z")
-    assert line == {"event": "call answered", "level": "info", "call_id": "c1", "plane": "sipagent", "to": "***456"}
+    assert line == {"event": "call answered", "level": "info", "call_id": "c1", "process": "sipagent", "to": "***456"}
 
 
 def test_the_console_is_for_people() -> None:
