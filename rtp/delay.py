@@ -1,7 +1,7 @@
 """How late a row's packets come, and so how long a gap is worth waiting for.
 
-The delay of a packet is its arrival time less the end of its place on the row's time line: an unknown constant plus what
-the line adds. The smallest delay of the last seconds is the floor; `excess` over it is jitter. A packet that ends at
+The delay of a packet is its arrival time less the end of its place on the row's time line: an unknown constant plus
+what the line adds. The smallest delay of the last seconds is the floor; `excess` over it is jitter. A packet that ends at
 position p is overdue once `now > p + wait`, with wait = floor + deadline, the deadline a quantile of the excess.
 """
 

@@ -70,7 +70,7 @@ def test_a_long_event_in_segments_is_one_digit() -> None:
 
 def test_codes_that_are_no_digits_are_left_alone() -> None:
     line = Line().open()
-    talk(line, press(32, 0, 1000) + [(300, rtp(9, 9, b"\x01", payload_type=101))])
+    talk(line, [*press(32, 0, 1000), (300, rtp(9, 9, b"\x01", payload_type=101))])
     assert digits(line) == []
 
 

@@ -1,0 +1,107 @@
+"""One real process with real sockets: that the parts are wired, and that it ends when it should."""
+
+import multiprocessing
+import os
+import select
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from sipagent.rtp import process
+from sipagent.rtp.control import CloseRow, Event, FirstPacket, MediaReady, OpenRow, RowClosed, SetStream, Shutdown
+from sipagent.rtp.options import MediaOptions
+from sipagent.rtp.table import PLANE_COUNTER, CallTable
+from tests.rtp.line import PCMU, marked, rtp
+
+PORT = 22600
+
+
+class Plane:
+    def __init__(self, io: str = "epoll") -> None:
+        self.end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.end.settimeout(5)
+        self.table, fd = CallTable.create(2)
+        self.table.tx_gain[:] = 1.0
+        self.worker_fd, self.ears_fd = os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(0, os.EFD_NONBLOCK)
+        options = MediaOptions(first_port=PORT, rows=2, io=io)
+        context = multiprocessing.get_context("fork")
+        self.process = context.Process(target=self._run, args=(theirs, fd, options))
+        self.process.start()
+        theirs.close()
+        os.close(fd)
+
+    def _run(self, theirs: socket.socket, fd: int, options: MediaOptions) -> None:
+        self.end.close()
+        process.run(theirs, fd, options, (self.worker_fd,), self.ears_fd)
+
+    def send(self, command: Any) -> None:
+        self.end.send(msgspec.msgpack.encode(command))
+
+    def event(self) -> Any:
+        return msgspec.msgpack.decode(self.end.recv(1 << 20), type=Event)
+
+    def close(self) -> None:
+        self.end.close()
+        self.process.join(5)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        os.close(self.worker_fd)
+        os.close(self.ears_fd)
+
+
+@pytest.fixture
+def plane() -> Iterator[Plane]:
+    made = Plane()
+    yield made
+    made.close()
+
+
+def test_a_call_is_carried_over_real_sockets_from_open_to_close(plane: Plane) -> None:
+    assert plane.event() == MediaReady((PORT, PORT + 2), "epoll")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
+        far.bind(("127.0.0.1", PORT + 50))
+        far.settimeout(2)
+        plane.send(OpenRow(0, 1, worker=0))
+        stream = SetStream(0, 1, "127.0.0.1", PORT + 50, PCMU, (PCMU,))
+        plane.send(stream)
+        first = far.recv(600)
+        for number in range(5):
+            far.sendto(rtp(number, 160 * number, marked(number)), ("127.0.0.1", PORT))
+            time.sleep(0.02)
+        assert plane.event() == FirstPacket(0, 1, "127.0.0.1", PORT + 50)
+        assert len(first) == 172
+        second = far.recv(600)
+        assert int.from_bytes(second[2:4], "big") == (int.from_bytes(first[2:4], "big") + 1) % 65536
+        assert plane.table.rx_head[0] >= 640
+        assert select.select([plane.worker_fd, plane.ears_fd], [], [], 1)[0]
+        plane.send(CloseRow(0, 1))
+        closed = plane.event()
+        assert isinstance(closed, RowClosed) and closed.counters["packets_received"] == 5
+        assert plane.table.plane[PLANE_COUNTER["ticks"]] > 0
+    plane.send(Shutdown())
+    plane.process.join(5)
+    assert plane.process.exitcode == 0
+
+
+def test_the_process_ends_when_the_other_end_of_its_channel_is_gone(plane: Plane) -> None:
+    plane.event()
+    plane.end.close()
+    plane.process.join(5)
+    assert plane.process.exitcode == 0
+
+
+def test_commands_that_make_no_sense_are_survived(plane: Plane) -> None:
+    plane.event()
+    plane.end.send(b"\xc1 no message")
+    plane.send(CloseRow(0, 77))
+    plane.send(CloseRow(4711, 1))
+    plane.send(SetStream(1, 1, "127.0.0.1", 4000, PCMU, (PCMU,)))
+    assert "4711" in plane.event().problem
+    plane.send(Shutdown())
+    plane.process.join(5)
+    assert plane.process.exitcode == 0
