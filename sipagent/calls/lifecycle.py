@@ -44,6 +44,7 @@ class Live:
         self.released = False
         self.finishing = False
         self.finished = False
+        self.recording = False  # a file is open
         self.apologising = False  # the caller hears that we lost the thread
         self.connect_after_prompt = False
         self.hang_up_after_prompt = False
@@ -192,6 +193,7 @@ class Lifecycle:
         if call.route.record:
             path = self.recordings.path(call.id, call.route.record)
             self.tell_row(call, lambda row, generation: media.Record(row, generation, path))
+            self.live[call.id].recording = True
         if call.place is not None and call.place.worker >= 0:
             self.tell_worker(call, messages.Connected(call.id, self.live[call.id].session.sample_rate_hz))
 
@@ -242,7 +244,7 @@ class Lifecycle:
     def maybe_conclude(self, call: Call) -> None:
         """Conclude when media plane and worker have said their last words."""
         live = self.live.get(call.id)
-        if live is not None and live.finishing and live.finished and live.row is None:
+        if live is not None and live.finishing and live.finished and not live.recording and live.row is None:
             self.conclude(call)
 
     def conclude(self, call: Call) -> None:

@@ -42,6 +42,8 @@ class MediaEvents:
         """The file is closed."""
         call.media.recording, call.media.recording_problem = event.path, event.problem
         call.note("recording", path=event.path, duration_ms=event.duration_ms, problem=event.problem)
+        self._life.live[call.id].recording = False
+        self._life.maybe_conclude(call)
 
     def no_media(self, call: Call, event: media.NoMedia) -> None:
         """Silence on the wire."""

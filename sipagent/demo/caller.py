@@ -19,6 +19,7 @@ import pjsua2 as pj
 TICK_MS: Final = 20
 AGENT_LEVEL: Final = 0.02  # of pjmedia's 0..1 meter: above the comfort noise, below any speech
 SILENT_MS: Final = 1000  # the agent has finished when it was silent for so long
+PAUSE_MS: Final = 400  # between two sentences of the agent
 INTERRUPT_AFTER_MS: Final = 1200
 PATIENCE_S: Final = 25.0
 
@@ -26,9 +27,10 @@ PATIENCE_S: Final = 25.0
 class Conversation(pj.Call):  # type: ignore[misc]
     """The call, as far as pjsua2 wants to tell us."""
 
-    def __init__(self, account: pj.Account, recorder: pj.AudioMediaRecorder) -> None:
+    def __init__(self, account: pj.Account, recorder: pj.AudioMediaRecorder, room: pj.AudioMediaPlayer) -> None:
         super().__init__(account)
         self._recorder = recorder
+        self._room = room
         self.audio: pj.AudioMedia | None = None
         self.over = False
         self.status = 0
@@ -41,10 +43,12 @@ class Conversation(pj.Call):  # type: ignore[misc]
 
     def onCallMediaState(self, prm: Any) -> None:  # noqa: N802
         """Called by pjsua2."""
-        for index, media in enumerate(self.getInfo().media):
+        info = self.getInfo()  # held while its vector is read: the C++ object dies with the Python one
+        for index, media in enumerate(info.media):
             if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status == pj.PJSUA_CALL_MEDIA_ACTIVE:
                 self.audio = self.getAudioMedia(index)
                 self.audio.startTransmit(self._recorder)
+                self._room.startTransmit(self.audio)
 
 
 class Caller:
@@ -55,7 +59,7 @@ class Caller:
         self._endpoint = pj.Endpoint()
         self._endpoint.libCreate()
         config = pj.EpConfig()
-        config.logConfig.level = config.logConfig.consoleLevel = int(script.get("log_level", 0))
+        config.logConfig.level = config.logConfig.consoleLevel = 4
         config.uaConfig.threadCnt = 0
         config.uaConfig.mainThreadOnly = True
         config.medConfig.noVad = True
@@ -71,6 +75,8 @@ class Caller:
         self._account = self._make_account(script)
         self._recorder = pj.AudioMediaRecorder()
         self._recorder.createRecorder(script["record"])
+        self._room = pj.AudioMediaPlayer()  # a quiet room: a phone sends packets also while nobody speaks
+        self._room.createPlayer(script["room"])
         self._silent_ms = 0.0
         self._speaking_ms = 0.0
         self._spoke = False
@@ -91,12 +97,12 @@ class Caller:
     def run(self) -> None:
         """Place the call, run the steps, wait for the end."""
         self._converse()  # pjsua2's objects of the call must be gone before the library is
-        del self._recorder
+        del self._recorder, self._room
         self._account.shutdown()
         self._endpoint.libDestroy()
 
     def _converse(self) -> None:
-        call = Conversation(self._account, self._recorder)
+        call = Conversation(self._account, self._recorder, self._room)
         parameters = pj.CallOpParam(True)
         parameters.opt.videoCount = parameters.opt.textCount = 0
         call.makeCall(self._script["to"], parameters)
@@ -141,6 +147,7 @@ class Caller:
         self._until(lambda: call.over or time.monotonic() >= until, call)
         if not call.over:
             player.stopTransmit(call.audio)
+        self._spoke = False  # what it said before or meanwhile is no answer to us
         self._tell("said")
 
     def _until(self, done: Any, call: Conversation) -> None:
@@ -151,9 +158,10 @@ class Caller:
             self._endpoint.libHandleEvents(TICK_MS)
             if call.audio is not None and not call.over:
                 elapsed_ms = (time.monotonic() - started) * 1000
-                loud = call.audio.getRxLevel() / 255 > AGENT_LEVEL
-                self._speaking_ms = self._speaking_ms + elapsed_ms if loud else 0.0
+                loud = call.audio.getTxLevel() / 255 > AGENT_LEVEL
                 self._silent_ms = 0.0 if loud else self._silent_ms + elapsed_ms
+                talking = loud or (self._speaking_ms and self._silent_ms < PAUSE_MS)
+                self._speaking_ms = self._speaking_ms + elapsed_ms if talking else 0.0
                 self._spoke = self._spoke or loud
 
     def _tell(self, what: str, **more: Any) -> None:

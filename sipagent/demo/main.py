@@ -10,7 +10,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from rich.console import Console
 from sipagent.demo import report, script
 from sipagent.demo.registrar import Registrar
 
-EXAMPLES: Final = Path(str(resources.files("sipagent.examples")))
+EXAMPLES: Final = Path(__file__).resolve().parents[1] / "examples"
 HOST: Final = "127.0.0.1"
 START_S: Final = 60.0  # models are loaded and checked on the first start
 CALL_S: Final = 120.0
@@ -82,7 +81,7 @@ class Demo:
         path.write_text(config)
         with (self.folder / "service.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "sipagent.cli", "serve", "--config", str(path), stdout=log, stderr=log
+                sys.executable, "-m", "sipagent", "serve", "--config", str(path), stdout=log, stderr=log
             )
             try:
                 await self._until_ready(process)
@@ -171,7 +170,11 @@ class Demo:
         prepared = await script.prepare(steps, self.folder, name)
         path = self.folder / f"{name}.json"
         record = str(self.folder / f"{name}-heard.wav")
-        path.write_text(json.dumps({"address": HOST, "record": record, "steps": prepared, **about}, indent=2))
+        room = self.folder / "room.wav"
+        script.write_wav(room, script.room_noise())
+        path.write_text(
+            json.dumps({"address": HOST, "record": record, "room": str(room), "steps": prepared, **about}, indent=2)
+        )
         log = (self.folder / f"{name}.log").open("wb")
         try:
             return await asyncio.create_subprocess_exec(

@@ -49,6 +49,11 @@ def _lower(pcm: NDArray[np.int16], rate_hz: int) -> NDArray[np.int16]:
     return lowered
 
 
+def room_noise() -> NDArray[np.int16]:
+    """Two seconds of a quiet room, about -66 dBov."""
+    return np.random.default_rng(1).normal(0.0, 16.0, 2 * RATE_HZ).astype(np.int16)
+
+
 def write_wav(path: Path, pcm: NDArray[np.int16]) -> None:
     """Write mono samples, shape (n,)."""
     with wave.open(str(path), "wb") as clip:

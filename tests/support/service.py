@@ -102,7 +102,7 @@ async def service(folder: Path, extra: str, ports: int = 40, start_seconds: floa
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests" / "support" / "brains"), "PYTHONUNBUFFERED": "1"}
     with (folder / "service.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "sipagent.cli", "serve", "--config", str(config),
+            sys.executable, "-m", "sipagent", "serve", "--config", str(config),
             stdout=log, stderr=log, env=environment, cwd=folder,
         )  # fmt: skip
     running = Service(folder, sip_port, range(first, first + ports), process)
