@@ -1,84 +1,44 @@
-"""The application on a socket, TCP or Unix: uvicorn within our event loop; signals stay with the service."""
+"""The endpoint on a socket, TCP or Unix: bound first, so that an address in use is a configuration error."""
 
 import asyncio
 import contextlib
 import socket
 import stat
-from collections.abc import Generator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
-
-import structlog
-import uvicorn
+from typing import TYPE_CHECKING
 
 from sipagent.errors import ConfigError
-from sipagent.http.app import create_app
 from sipagent.http.control import CallControl
 from sipagent.service.config import Config
 from sipagent.service.config_check import http_address
 
-log = structlog.get_logger(__name__)
-
-STOP_SECONDS: Final = 2  # requests may go on for so long
-MAX_CONNECTIONS: Final = 512
-
-
-class _Server(uvicorn.Server):
-    """Without signal handlers, and with an event for the moment when it accepts."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.accepting = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.accepting.set()
+if TYPE_CHECKING:
+    from sipagent.http.serving import Serving
 
 
 class HttpServer:
     """The endpoint of `[http] listen`; `start`, then `stop`."""
 
     def __init__(self, config: Config, control: CallControl) -> None:
+        self._config, self._control = config, control
         self._listen = config.http.listen
-        self._stopping = asyncio.Event()
-        self._server = _Server(
-            uvicorn.Config(
-                create_app(config, control, self._stopping),
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                lifespan="off",
-                ws="none",
-                limit_concurrency=MAX_CONNECTIONS,
-                timeout_graceful_shutdown=STOP_SECONDS,
-            )
-        )
-        self._task: asyncio.Task[None] | None = None
+        self._serving: Serving | None = None
         self.address = ""  # "127.0.0.1:8080" with the real port, or "unix:/path", once it has started
 
     async def start(self) -> None:
         """Bind and accept; raises ConfigError when the address cannot be had."""
         listener = self._bind()
-        self._task = asyncio.create_task(self._server.serve([listener]), name="http")
-        accepting = asyncio.ensure_future(self._server.accepting.wait())
-        await asyncio.wait((accepting, self._task), return_when=asyncio.FIRST_COMPLETED)
-        if self._task.done():
-            accepting.cancel()
-            await self._task
+        # FastAPI takes half a second to import: in a thread, while the trunks answer our REGISTER.
+        self._serving = await asyncio.to_thread(_make, self._config, self._control)
+        await self._serving.start(listener)
 
     async def stop(self) -> None:
         """Accept no more, end the event streams, let requests finish, close."""
-        if self._task is None:
+        if self._serving is None:
             return
-        self._stopping.set()
-        self._server.should_exit = True
-        await self._task
-        self._task = None
+        await self._serving.stop()
+        self._serving = None
         _unlink_unix(self._listen)
 
     def _bind(self) -> socket.socket:
@@ -94,6 +54,12 @@ class HttpServer:
         host, port = listener.getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         return listener
+
+
+def _make(config: Config, control: CallControl) -> "Serving":
+    from sipagent.http.serving import Serving
+
+    return Serving(config, control)
 
 
 def _bind_tcp(host: str, port: int) -> socket.socket:

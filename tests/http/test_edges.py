@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import httpx2
 import pytest
 
 from sipagent.http.app import create_app
+from sipagent.http.control import Refusal
 from sipagent.service.config import Config, Http
 from tests.http.fake import CONFIG, TOKEN, FakeControl
 
@@ -112,3 +115,13 @@ async def test_the_openapi_document_names_every_endpoint(client: httpx2.AsyncCli
         "/metrics",
     }
     assert document["paths"]["/v1/calls"]["post"]["security"]
+
+
+async def test_the_manual_names_every_endpoint(client: httpx2.AsyncClient) -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    for path, methods in paths.items():
+        for method in methods:
+            assert f"`{method.upper()} {path.replace('{call_id}', '{id}')}`" in manual
+    for refusal in Refusal:
+        assert f"`{refusal.value}`" in manual

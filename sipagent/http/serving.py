@@ -1,0 +1,70 @@
+"""The application under uvicorn, within our event loop; signals stay with the service."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Generator
+from typing import Final
+
+import uvicorn
+
+from sipagent.http.app import create_app
+from sipagent.http.control import CallControl
+from sipagent.service.config import Config
+
+STOP_SECONDS: Final = 2  # requests may go on for so long
+MAX_CONNECTIONS: Final = 512
+
+
+class _Server(uvicorn.Server):
+    """Without signal handlers, and with an event for the moment when it accepts."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.accepting = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.accepting.set()
+
+
+class Serving:
+    """Serves the application on a bound socket; `start`, then `stop`."""
+
+    def __init__(self, config: Config, control: CallControl) -> None:
+        self._stopping = asyncio.Event()
+        self._server = _Server(
+            uvicorn.Config(
+                create_app(config, control, self._stopping),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                ws="none",
+                limit_concurrency=MAX_CONNECTIONS,
+                timeout_graceful_shutdown=STOP_SECONDS,
+            )
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, listener: socket.socket) -> None:
+        """Accept; returns once it does."""
+        self._task = asyncio.create_task(self._server.serve([listener]), name="http")
+        accepting = asyncio.ensure_future(self._server.accepting.wait())
+        await asyncio.wait((accepting, self._task), return_when=asyncio.FIRST_COMPLETED)
+        if self._task.done():
+            accepting.cancel()
+            await self._task
+
+    async def stop(self) -> None:
+        """Accept no more, end the event streams, let requests finish, close."""
+        if self._task is None:
+            return
+        self._stopping.set()
+        self._server.should_exit = True
+        await self._task
+        self._task = None
