@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from sipmessage import Request, Response
 
-from sipagent.errors import ParseError
 from sipagent.sip import header, message
 from sipagent.sip.flow import Flow
 
@@ -72,17 +71,14 @@ class Dialog:
 
 
 def dialog_from_request(request: Request, local_tag: str, flow: Flow) -> Dialog:
-    """The UAS's side (RFC 3261 §12.1.1). ParseError when an INVITE has no Contact."""
-    target = message.contact_uri(request)
-    if target is None:
-        raise ParseError("a Contact")
+    """The UAS's side (RFC 3261 §12.1.1). RFC 2543 let callers leave out the Contact: then From says where they are."""
     return Dialog(
         call_id=message.call_id(request),
         local=f"{request.headers['To']};tag={local_tag}",
         local_tag=local_tag,
         remote=request.headers["From"],
         remote_tag=message.address(request, "From").tag,
-        target=target,
+        target=message.contact_uri(request) or message.address(request, "From").uri,
         routes=message.values(request, "Record-Route"),
         local_cseq=0,
         remote_cseq=message.cseq(request)[0],

@@ -206,5 +206,16 @@ def _check_uri(uri: str) -> str:
 
 
 def _without_headers(uri: str) -> str:
-    """Headers of a URI (?Replaces=…) mean nothing to routing; RFC 3261 §19.1.5 forbids them in a Request-URI."""
-    return uri.partition("?")[0]
+    """Headers of a URI (?Replaces=…) mean nothing to routing; a user part may hold a question mark of its own."""
+    user, at, rest = uri.rpartition("@")
+    return user + at + rest.partition("?")[0]
+
+
+def has_scheme(uri: str) -> bool:
+    """Whether a text begins as a URI does, of whatever scheme."""
+    return _URI_SCHEME.match(uri) is not None
+
+
+def has_headers(uri: str) -> bool:
+    """Whether a URI carries headers, which RFC 3261 §19.1.5 forbids in a Request-URI."""
+    return "?" in uri.rpartition("@")[2]

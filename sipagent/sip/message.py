@@ -71,7 +71,11 @@ def parse_message(data: bytes, datagram: bool = True) -> tuple[Request | Respons
         if length.strip().isdigit() and header.parse_integer(length) > MAX_BODY_BYTES and not datagram:
             return request, RemoteError(513, reason_phrase(513))
         _check_request(request, datagram)
-        if match["rest"] or (request.uri.scheme in ("sip", "sips") and not _sound_uri(match["uri"], request.uri)):
+        if (
+            not header.has_scheme(match["uri"])
+            or match["rest"]
+            or (request.uri.scheme in ("sip", "sips") and not _sound_uri(match["uri"], request.uri))
+        ):
             raise ParseError("a Request-URI")
     except ParseError as error:
         return request, RemoteError(400, f"Bad Request ({error.expected} expected)")
@@ -282,4 +286,4 @@ def _cut_body(message: Request | Response, datagram: bool) -> None:
 
 
 def _sound_uri(text: str, uri: URI) -> bool:
-    return bool(uri.host) and "?" not in text and not any(c.isspace() for c in text)
+    return bool(uri.host) and not header.has_headers(text) and not any(c.isspace() for c in text)
