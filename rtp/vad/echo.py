@@ -28,12 +28,20 @@ _HEADROOM: Final = 64  # samples of the filter before the strongest reflection
 _FIT_HEADROOM: Final = 32
 _LIKELY: Final = 5.5  # of echo_delay's figure: worth a fit
 _EXPLAINED: Final = 0.45  # share of the sound's energy that a fitted path may leave for the row to be locked
-_REFITS: Final = (4, 8, 16, 32, 64)  # windows of echo after the lock
+_REFITS: Final = (4, 8, 16, 32)  # windows of echo after the lock
+_REFIT_GAIN: Final = 0.5
 _MARGIN: Final = 4.0  # 6 dB: what is left of an echo may exceed what usually is left by so much
-_LEAK_START: Final = 0.5
+_LEAK_START: Final = 0.25
 _LEAK_STEP: Final = 1.12  # 0.5 dB
-_LEAK_QUANTILE: Final = 0.7
-_LEAK_RANGE: Final = (10**-2.0, 10**-0.3)
+_LEAK_QUANTILE: Final = 0.8
+_LEAK_RANGE: Final = (10**-1.6, 10**-0.3)
+_NOISE_START: Final = (32768 * 10 ** (-60 / 20)) ** 2
+_LEAST_NOISE: Final = (32768 * 10 ** (-75 / 20)) ** 2
+_NOISE_RISE: Final = 1.01
+_NOISE_MARGIN: Final = 6.0
+_NEAR_WINDOWS: Final = 3
+_NEAR_WINDOWS_YOUNG: Final = 5
+_YOUNG: Final = 16
 _TAIL: Final = 0.5  # of the echo's energy still sounds one window later
 _BOUND_WINDOWS: Final = 16
 
@@ -70,6 +78,8 @@ class EchoGate:
         self._bound = np.full(rows, np.inf, np.float32)  # received over sent power: no echo is louder
         self._louder = np.zeros(rows, np.float32)  # the greatest such ratio of the present stretch
         self._stretch = np.zeros(rows, np.int32)
+        self._noise = np.full(rows, np.inf, np.float32)
+        self._near = np.zeros(rows, np.int32)
         self._tail = np.zeros((rows, CONTEXT), np.float32)
 
     def reset(self, rows: Rows) -> None:
@@ -79,6 +89,8 @@ class EchoGate:
         self._sent_power[rows] = 0
         self._locked[rows] = False
         self._held[rows] = 0
+        self._noise[rows] = _NOISE_START
+        self._near[rows] = 0
         self._bound[rows] = np.inf
         self._louder[rows] = 0
         self._stretch[rows] = 0
@@ -97,7 +109,13 @@ class EchoGate:
         talking = np.flatnonzero(sent > _TALKING_POWER)
         if not talking.size:
             return verdict
-        rows, start, power, sent, pending = rows[talking], start[talking], power[talking], sent[talking], pending[talking]
+        rows, start, power, sent, pending = (
+            rows[talking],
+            start[talking],
+            power[talking],
+            sent[talking],
+            pending[talking],
+        )
         unknown = ~self._locked[rows]
         possible = power <= _MARGIN * self._bound[rows] * sent  # the line could have returned as much
         self._note_bound(rows, power, sent)
@@ -107,7 +125,9 @@ class EchoGate:
         verdict.explained[at] = self._cancel(rows[locked], start[locked], samples, at)
         waiting = unknown & ~locked & possible & pending
         self._held[rows] = np.where(waiting, self._held[rows] + 1, np.where(pending, self._held[rows], 0))
-        verdict.hold[talking] = waiting & (self._held[rows] <= _HOLD_WINDOWS)
+        needed = np.where(self._windows[rows] < _YOUNG, _NEAR_WINDOWS_YOUNG, _NEAR_WINDOWS)
+        doubtful = locked & (self._near[rows] < needed)
+        verdict.hold[talking] = doubtful | (waiting & (self._held[rows] <= _HOLD_WINDOWS))
         return verdict
 
     def _narrow(self, rows: Rows, samples: Positions) -> Positions:
@@ -133,7 +153,8 @@ class EchoGate:
         history[:, 1:] = history[:, :-1]
         history[:, 0] = np.einsum("ns,ns->n", sent, sent) / WINDOW
         self._sent_power[rows] = history
-        return history.max(axis=1)
+        loudest: F4 = history.max(axis=1)
+        return loudest
 
     def _note_bound(self, rows: Rows, power: F4, sent: F4) -> None:
         """Half a second of talking during which little came back proves that little comes back."""
@@ -158,7 +179,7 @@ class EchoGate:
         likely = (score >= _LIKELY) & moved
         self._fit(rows[likely], start[likely], lag[likely])
 
-    def _fit(self, rows: Rows, start: Positions, lag: Positions) -> None:
+    def _fit(self, rows: Rows, start: Positions, lag: Positions, gain: float = 0.0) -> None:
         """Start the filters of those of `rows` for which a path at `lag` explains what was received last."""
         if not rows.size:
             return
@@ -169,11 +190,14 @@ class EchoGate:
         left = np.einsum("ns,ns->n", residual, residual)
         whole = np.einsum("ns,ns->n", received, received)
         good = left < _EXPLAINED * whole
+        if gain:
+            good &= left < gain * self._leak[rows] * (whole - left)
         rows, lag, path = rows[good], lag[good], path[good]
         self._filter.start(rows, np.pad(path, ((0, 0), (_HEADROOM - _FIT_HEADROOM, 0))))
         self._lag[rows] = lag
         self._windows[rows] = np.where(self._locked[rows], self._windows[rows], 0)
-        self._leak[rows] = np.clip((left / np.maximum(whole - left, 1))[good], *_LEAK_RANGE)
+        young = ~self._locked[rows]
+        self._leak[rows[young]] = _LEAK_START
         self._locked[rows] = True
         self._table.echo_delay_samples[rows] = lag - self._base[rows]
         self._table.echo_coupling[rows] = np.sqrt(np.einsum("nt,nt->n", path, path))
@@ -184,7 +208,7 @@ class EchoGate:
             return np.zeros(0, np.bool_)
         self._windows[rows] += 1
         again = np.isin(self._windows[rows], _REFITS)
-        self._fit(rows[again], start[again], self._lag[rows[again]])
+        self._fit(rows[again], start[again], self._lag[rows[again]], _REFIT_GAIN)
         received = samples[at, CONTEXT:]
         sent = self._sent(rows, start - self._lag[rows] + _HEADROOM - REACH, REACH + BLOCK)
         echo = self._filter.cancel(rows, received, sent)
@@ -194,7 +218,11 @@ class EchoGate:
         whole_power = np.einsum("ns,ns->n", received, received) / WINDOW
         sounding = echo_power > _TALKING_POWER / 16
         leak = self._leak[rows]
-        explained = sounding & (left_power < _MARGIN * leak * echo_power)
+        noise = self._noise[rows]
+        noise = np.where(left_power < noise, np.maximum(left_power, _LEAST_NOISE), noise * _NOISE_RISE)
+        self._noise[rows] = noise
+        explained: Flags = left_power < np.maximum(_MARGIN * leak * echo_power, _NOISE_MARGIN * noise)
+        self._near[rows] = np.where(explained, 0, self._near[rows] + 1)
         more = left_power > leak * echo_power
         step = np.where(more, _LEAK_STEP**_LEAK_QUANTILE, _LEAK_STEP ** (_LEAK_QUANTILE - 1))
         self._leak[rows] = np.clip(np.where(sounding, leak * step, leak), *_LEAK_RANGE)

@@ -1,7 +1,8 @@
 """When what was sent comes back: the delay between two clocks, found by generalised cross-correlation.
 
-The spectrum is partly whitened (GCC-PHAT, Knapp and Carter 1976, with an exponent below one), since the pitch of a voice
-would otherwise make any two voices correlate. A quarter of a second is enough to tell an echo from another voice.
+The spectrum is partly whitened (GCC-PHAT, Knapp and Carter 1976, with an exponent below one), since the pitch of a
+voice would otherwise make any two voices correlate. A quarter of a second is enough to find a likely lag; whether it is
+one, the fit tells (`echo_fit`).
 """
 
 from typing import Final

@@ -50,12 +50,12 @@ class EchoFilter:
             (sent.strides[0], BLOCK * sent.strides[1], sent.strides[1]),
             writeable=False,
         )[:, ::-1]  # newest first: partition p is delayed by p blocks
-        spectrum = np.fft.rfft(blocks * _SCALE)
+        spectrum = _spectrum(blocks * _SCALE)
         path = self._path[rows]
-        echo: F4 = np.fft.irfft((path * spectrum).sum(axis=1))[:, BLOCK:] / _SCALE
+        echo: F4 = _samples((path * spectrum).sum(axis=1))[:, BLOCK:] / _SCALE
         error = np.zeros((len(rows), 2 * BLOCK), np.float32)
         np.subtract(received, echo, out=error[:, BLOCK:])
-        self._learn(rows, path, spectrum, np.fft.rfft(error * _SCALE))
+        self._learn(rows, path, spectrum, _spectrum(error * _SCALE))
         return echo
 
     def _learn(
@@ -70,8 +70,16 @@ class EchoFilter:
         spectrum = spectrum.conj()
         spectrum *= gain
         spectrum *= error[:, None]
-        impulse = np.fft.irfft(path + spectrum)
+        impulse = _samples(path + spectrum)
         impulse[..., BLOCK:] = 0  # a path is causal and no longer than its partition
-        path = np.fft.rfft(impulse)
+        path = _spectrum(impulse)
         uncertainty += (1 - _FORGETTING) * (path.real**2 + path.imag**2)
         self._path[rows], self._uncertainty[rows], self._other[rows] = path, uncertainty, other
+
+
+def _spectrum(samples: F4) -> NDArray[np.complex64]:
+    return np.fft.rfft(samples).astype(np.complex64, copy=False)
+
+
+def _samples(spectrum: NDArray[np.complex64]) -> F4:
+    return np.fft.irfft(spectrum).astype(np.float32, copy=False)

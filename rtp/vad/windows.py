@@ -5,8 +5,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sipagent.rtp.vad.silero import CONTEXT, WINDOW
-
 NETWORK_HZ: Final = 8000
 
 Rows = NDArray[np.intp]
@@ -51,7 +49,10 @@ def narrowband(
     if wide.any():
         pcm = _held(ring, rows[wide], 2 * start[wide] - 2 * _DELAY, 2 * count + 2 * _DELAY, head[wide])
         taps = np.lib.stride_tricks.as_strided(
-            pcm, (len(pcm), count, len(_DECIMATOR)), (pcm.strides[0], 2 * pcm.strides[1], pcm.strides[1]), writeable=False
+            pcm,
+            (len(pcm), count, len(_DECIMATOR)),
+            (pcm.strides[0], 2 * pcm.strides[1], pcm.strides[1]),
+            writeable=False,
         )
         out[wide] = taps @ _DECIMATOR
     return out
@@ -62,7 +63,7 @@ def _held(
 ) -> NDArray[np.float32]:
     position = start[:, None] + np.arange(count)
     size = ring.shape[1]
-    pcm = ring[rows[:, None], position & (size - 1)].astype(np.float32)
+    pcm: NDArray[np.float32] = ring[rows[:, None], position & (size - 1)].astype(np.float32)
     if ((start < np.maximum(head - size, 0)) | (start + count > head)).any():
         pcm[(position < np.maximum(head - size, 0)[:, None]) | (position >= head[:, None])] = 0
     return pcm

@@ -1,6 +1,7 @@
 """Sound for the ears: real recordings where they are installed, tones and noise where not."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,33 @@ needs_recordings = pytest.mark.skipif(
 )
 
 
-def recordings(count: int, shortest_s: float = 1.5) -> list[NDArray[np.int16]]:
-    """The first `count` recordings of at least `shortest_s`, by name; 8 kHz i2."""
+@cache
+def recordings(count: int, shortest_s: float = 1.5) -> tuple[NDArray[np.int16], ...]:
+    """The first `count` recordings of at least `shortest_s` with something to hear, by name; 8 kHz i2."""
 
     def all_of_them() -> Iterator[NDArray[np.int16]]:
         for path in sorted(SOUNDS.rglob("*.wav")):
             pcm, rate_hz = soundfile.read(path, dtype="int16")
-            if rate_hz == RATE_HZ and len(pcm) >= shortest_s * RATE_HZ:
+            if rate_hz == RATE_HZ and len(pcm) >= shortest_s * RATE_HZ and np.abs(pcm.astype(np.int32)).max() > 3000:
                 yield pcm
 
     found = all_of_them()
-    return [next(found) for _ in range(count)]
+    return tuple(next(found) for _ in range(count))
+
+
+def talk(seconds: float, seed: int) -> NDArray[np.int16]:
+    """Recordings, chosen by `seed`, one after the other."""
+    choice = np.random.default_rng(seed)
+    every = recordings(200)
+    chosen: list[NDArray[np.int16]] = []
+    while sum(map(len, chosen)) < seconds * RATE_HZ:
+        chosen.append(every[choice.integers(len(every))])
+    return np.concatenate(chosen)[: int(seconds * RATE_HZ)]
+
+
+def first_sound(pcm: NDArray[np.int16], peak: int = 700) -> int:
+    """Index of the first sample that is louder than `peak`."""
+    return int(np.argmax(np.abs(pcm.astype(np.int32)) > peak))
 
 
 def silence(seconds: float) -> NDArray[np.int16]:
