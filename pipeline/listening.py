@@ -54,11 +54,12 @@ class Listening:
         self._audio = TurnAudio(port, max_seconds)
         self._requests: deque[Judge | Over] = deque()
         self._requested = asyncio.Event()
+        self._late = 0  # turns that are over and still without words
 
     @property
     def caller_silent(self) -> bool:
         """True when the caller neither speaks nor pauses in a turn, and nothing of theirs is being worked on."""
-        return self._turn.state is State.SILENT and not self._requests
+        return self._turn.state is State.SILENT and not self._late
 
     async def process(self, frame: Frame, push: Push) -> None:
         """See the class."""
@@ -85,22 +86,20 @@ class Listening:
         await self._act(turn.drain(), push)
 
     async def run(self, push: Push) -> None:
-        """Ask the services; a newer question replaces the one before."""
+        """Ask the services. A newer question about a turn replaces the one before."""
         judging: asyncio.Task[None] | None = None
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._requested.wait()
                 self._requested.clear()
                 while self._requests:
-                    request = self._requests[0]
+                    request = self._requests.popleft()
+                    if isinstance(request, Over):
+                        group.create_task(self._transcribe_late(request, push))
+                        continue
                     if judging is not None:
                         judging.cancel()
-                    if isinstance(request, Judge):
-                        self._requests.popleft()
-                        judging = group.create_task(self._judge(request, push))
-                    else:
-                        await self._transcribe_late(request, push)
-                        self._requests.popleft()
+                    judging = group.create_task(self._judge(request, push))
 
     async def _act(self, actions: list[Action], push: Push) -> None:
         for action in actions:
@@ -118,6 +117,7 @@ class Listening:
                 case Judge():
                     self._ask(action)
                 case Over(text=None):
+                    self._late += 1
                     self._ask(action)
                 case Over():
                     await self._finish(action, push)
@@ -150,14 +150,17 @@ class Listening:
 
     async def _transcribe_late(self, over: Over, push: Push) -> None:
         """The turn is over and its words are not known: ask once more, or ask the caller."""
-        text = await self._transcribe(self._audio.cut(over.start, over.end), push)
-        if text is not None:
-            if word_count(text):
-                await self._finish(Over(over.start, over.end, over.stopped, text), push)
-            else:
-                await push(TurnUndone(""))
-        elif self._not_understood:
-            await push(Speak(self._not_understood))
+        try:
+            text = await self._transcribe(self._audio.cut(over.start, over.end), push)
+        finally:
+            self._late -= 1
+        if text is None:
+            if self._not_understood:
+                await push(Speak(self._not_understood))
+        elif word_count(text):
+            await self._finish(Over(over.start, over.end, over.stopped, text), push)
+        else:
+            await push(TurnUndone(""))
 
     async def _transcribe(self, pcm: NDArray[np.int16], push: Push) -> str | None:
         loop = asyncio.get_running_loop()
