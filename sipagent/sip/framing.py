@@ -50,6 +50,8 @@ class StreamFramer:
         """Content-Length; 0 and `broken` when it is no usable number, since nobody knows where the message ends."""
         values = {value.strip() for value in _LENGTH.findall(self._buffer, 0, end)}
         if not values:
+            # a stream needs Content-Length; without it only a message that promises no body has a known end
+            self.broken = b"content-type" in self._buffer[:end].lower()
             return 0
         value = min(values)
         if len(values) > 1 or not value.isdigit() or len(value) > 10 or int(value) > MAX_BODY_BYTES:

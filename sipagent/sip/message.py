@@ -71,11 +71,7 @@ def parse_message(data: bytes, datagram: bool = True) -> tuple[Request | Respons
         if length.strip().isdigit() and header.parse_integer(length) > MAX_BODY_BYTES and not datagram:
             return request, RemoteError(513, reason_phrase(513))
         _check_request(request, datagram)
-        if (
-            not header.has_scheme(match["uri"])
-            or match["rest"]
-            or (request.uri.scheme in ("sip", "sips") and not _sound_uri(match["uri"], request.uri))
-        ):
+        if match["rest"] or not _sound_uri(match["uri"], request.uri):
             raise ParseError("a Request-URI")
     except ParseError as error:
         return request, RemoteError(400, f"Bad Request ({error.expected} expected)")
@@ -276,7 +272,7 @@ def _cut_body(message: Request | Response, datagram: bool) -> None:
     """RFC 3261 §18.3: bytes past Content-Length go, a datagram that is shorter is an error."""
     value = message.headers.get("Content-Length")
     if value is None:
-        if not datagram and message.body:
+        if not datagram and message.headers.get("Content-Type") is not None:
             raise ParseError("Content-Length")
         return
     length = header.parse_integer(value)
@@ -286,4 +282,7 @@ def _cut_body(message: Request | Response, datagram: bool) -> None:
 
 
 def _sound_uri(text: str, uri: URI) -> bool:
+    """Whether a Request-URI is one, of whatever scheme; what is to be a SIP URI must also follow its grammar."""
+    if uri.scheme not in ("sip", "sips"):
+        return header.has_scheme(text)
     return bool(uri.host) and not header.has_headers(text) and not any(c.isspace() for c in text)
