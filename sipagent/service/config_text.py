@@ -1,11 +1,11 @@
-"""The configuration in words: the commented file of `sipagent init`, and docs/configuration.md.
+"""The configuration in words: what its tables hold, and the commented file of `sipagent init`.
 
-Both are made from the source of `config`: a docstring for each table, a comment beside each field.
-
-    python -m sipagent.service.config_text > docs/configuration.md
+Made from the source of `config`: a docstring for each table, a comment beside each field. `config_manual` makes the
+documentation from the same.
 """
 
 import ast
+import dataclasses
 import inspect
 import json
 import secrets
@@ -18,7 +18,6 @@ from typing import Any, Final, get_args
 import msgspec
 from msgspec.structs import fields
 
-from sipagent.service import config
 from sipagent.service.config import Config
 
 EXAMPLES: Final[Mapping[tuple[str, str], object]] = {
@@ -30,13 +29,20 @@ EXAMPLES: Final[Mapping[tuple[str, str], object]] = {
     ("route", "brain"): "receptionist:Receptionist",
 }
 WIDTH: Final = 116
+WORDS: Final = {
+    "string": "string",
+    "boolean": "true or false",
+    "integer": "integer",
+    "number": "number",
+    "object": "table",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One field: its default as TOML (None: it has none), its values in words, and the comment beside it."""
 
-    table: str
+    owner: str  # name of the struct
     name: str
     default: str | None
     values: str
@@ -55,22 +61,20 @@ class Table:
 
 def tables() -> Iterator[Table]:
     """Every table in the order of the tree."""
-    notes = _comments(inspect.getsource(config))
     for field in fields(Config):
         many = not (isinstance(field.type, type) and issubclass(field.type, msgspec.Struct))
         kind: type[Any] = get_args(field.type)[0] if many else field.type
-        settings = tuple(
-            Setting(
-                field.name,
-                setting.name,
-                None if setting.required else toml_value(_default(setting)),
-                _values(kind, setting.name),
-                notes.get((kind.__name__, setting.name), ""),
-            )
-            for setting in fields(kind)
-        )
         words = inspect.getdoc(kind) or ""
-        yield Table(field.name, many, words.partition(": ")[2] or words, settings)
+        yield Table(field.name, many, words.partition(": ")[2] or words, tuple(settings_of(kind)))
+
+
+def settings_of(kind: type[Any]) -> Iterator[Setting]:
+    """The fields of a struct or dataclass, with the comments of its source."""
+    notes = _comments(inspect.getsource(inspect.getmodule(kind) or kind))
+    schema = msgspec.json.schema(kind)["$defs"][kind.__name__]
+    for name, described in schema["properties"].items():
+        default = None if name in schema.get("required", ()) else toml_value(_default(kind, name))
+        yield Setting(kind.__name__, name, default, _described(described), notes.get((kind.__name__, name), ""))
 
 
 def init_file(token: str = "") -> str:
@@ -96,36 +100,6 @@ def init_file(token: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-def manual() -> str:
-    """docs/configuration.md."""
-    lines = [
-        "# Configuration",
-        "",
-        "<!-- Made from sipagent/service/config.py by `python -m sipagent.service.config_text`; a test compares. -->",
-        "",
-        "One TOML file, read once at the start: `sipagent serve --config sipagent.toml`. `sipagent init` writes a",
-        "commented one, `sipagent check --config FILE` names every problem with its field and its fix. Unknown keys",
-        "are errors. Relative paths start at the folder of the file.",
-        "",
-        "**Environment.** `SIPAGENT__TABLE__KEY` overrides a key, `SIPAGENT__TRUNK__0__PASSWORD` one of the first",
-        "`[[trunk]]`; the number after the last makes a new table. Strings are taken as they stand, everything else is",
-        "written as in TOML or JSON: `SIPAGENT__SIP__LISTEN='[\"udp:127.0.0.1:5060\"]'`.",
-        "",
-        "**Secrets.** `password_credential`, `token_credential`, and any `…_credential` within `options` or",
-        "`brain_options`, name a file in `$CREDENTIALS_DIRECTORY`, which systemd fills by `LoadCredential=`. Secrets",
-        "are shown as `***` wherever a configuration is printed or logged.",
-    ]
-    for table in tables():
-        title = f"[[{table.name}]]" if table.many else f"[{table.name}]"
-        lines += ["", f"## `{title}`", "", table.docstring[:1].upper() + table.docstring[1:], ""]
-        lines += ["| key | default | values | |", "|---|---|---|---|"]
-        for setting in table.settings:
-            default = "*needed*" if setting.default is None else f"`{setting.default}`"
-            cells = (f"`{setting.name}`", default, setting.values, setting.comment)
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
 def toml_value(value: object) -> str:
     """A value of the tree as TOML writes it."""
     if isinstance(value, bool):
@@ -134,46 +108,44 @@ def toml_value(value: object) -> str:
         return json.dumps(value, ensure_ascii=False)  # JSON's escapes are TOML's
     if isinstance(value, tuple | list):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    if value is None:
+        return ""  # TOML has no null: what is left out
     if isinstance(value, Mapping):
         inner = ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items())
         return f"{{ {inner} }}" if inner else "{}"
     return repr(value)
 
 
-def _default(setting: msgspec.structs.FieldInfo) -> object:
-    return setting.default if setting.default is not msgspec.NODEFAULT else setting.default_factory()
+def _default(kind: type[Any], name: str) -> object:
+    if dataclasses.is_dataclass(kind):
+        (field,) = (field for field in dataclasses.fields(kind) if field.name == name)
+        return field.default
+    (entry,) = (entry for entry in fields(kind) if entry.name == name)
+    return entry.default if entry.default is not msgspec.NODEFAULT else entry.default_factory()
 
 
 def _choices_note(setting: Setting) -> str:
     return f"({setting.values})" if '"' in setting.values and setting.values not in setting.comment else ""
 
 
-def _values(kind: type[Any], name: str) -> str:
-    """What may stand there, read from the type: choices, range, or kind of value."""
-    schema = msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"][name]
-    return _described(schema)
-
-
 def _described(schema: Mapping[str, Any]) -> str:
+    """What may stand there, read from the type: choices, range, or kind of value."""
+    if "anyOf" in schema:
+        return " or ".join(_described(one) for one in schema["anyOf"] if one.get("type") != "null")
+    if "$ref" in schema:
+        return "table"
     if "enum" in schema:
         return ", ".join(json.dumps(choice) for choice in schema["enum"])
     if schema["type"] == "array":
         items = schema.get("items") or schema["prefixItems"][0]
-        return f"list of {_described(items)}" if items else f"list of {len(schema['prefixItems'])} numbers"
-    words = {
-        "string": "string",
-        "boolean": "true or false",
-        "integer": "integer",
-        "number": "number",
-        "object": "table",
-    }
+        return f"list of {_described(items)}"
     bounds = (
         ("minimum", "from"),
         ("exclusiveMinimum", "above"),
         ("maximum", "to"),
         ("exclusiveMaximum", "below"),
     )
-    return " ".join([words[schema["type"]]] + [f"{word} {schema[key]:g}" for key, word in bounds if key in schema])
+    return " ".join([WORDS[schema["type"]]] + [f"{word} {schema[key]:g}" for key, word in bounds if key in schema])
 
 
 def _comments(source: str) -> dict[tuple[str, str], str]:
@@ -190,7 +162,3 @@ def _comments(source: str) -> dict[tuple[str, str], str]:
         for statement in node.body
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
     }
-
-
-if __name__ == "__main__":
-    print(manual(), end="")

@@ -35,10 +35,12 @@ def resolve(
 ) -> dict[str, Any]:
     """Replace `password_credential` by a `password` with the text of that credential, and so for every such key.
 
-    Problems are appended, and the value is left out then.
+    Tables within the table are treated in the same way. Problems are appended, and the value is left out then.
     """
     resolved = dict(table)
     for key, name in table.items():
+        if isinstance(name, Mapping):
+            resolved[key] = resolve(name, f"{path}.{key}", environ, problems)
         if not key.endswith(SUFFIX) or not name:
             continue
         del resolved[key]

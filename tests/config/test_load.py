@@ -217,6 +217,7 @@ def test_secrets_come_from_the_credentials_directory(tmp_path: Path) -> None:
             password_credential = "sip-password"
             [[route]]
             brain = "a:B"
+            options = { llm = { api_key_credential = "llm" } }
             brain_options = { api_key_credential = "llm" }
             """,
             '[http]\ntoken_credential = "http-token"',
@@ -226,6 +227,7 @@ def test_secrets_come_from_the_credentials_directory(tmp_path: Path) -> None:
     assert config.trunk[0].password == "s3cret"
     assert config.http.token == "t0ken"
     assert config.route[0].brain_options == {"api_key": "sk-1"}
+    assert config.route[0].options == {"llm": {"api_key": "sk-1"}}
 
 
 @pytest.mark.parametrize(
