@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sipagent.rtp.table import RX_RING, TX_RING, CallTable
 
 MAX_BACKLOG_S: Final = 1.0  # on the way back to a line that does not send; what comes on top of it is dropped
+BLOCK: Final = 32  # samples that are copied as one: 4 ms at 8 kHz, so that every usual packet is a whole number of them
 
 
 class EchoRows:
@@ -15,16 +16,23 @@ class EchoRows:
 
     def __init__(self, table: CallTable) -> None:
         self._table = table
+        self._rx = table.rx_pcm.view(f"V{2 * BLOCK}")  # [rows, RX_RING // BLOCK]
+        self._tx = table.tx_pcm.view(f"V{2 * BLOCK}")
         self._rows: NDArray[np.intp] = np.empty(0, np.intp)
         self._generations: NDArray[np.uint32] = np.empty(0, np.uint32)
         self._echoed: NDArray[np.int64] = np.empty(0, np.int64)  # receive position up to which each row was served
 
     def add(self, row: int, generation: int) -> None:
-        """Echo from now on."""
-        self._table.tx_gain[row] = 1.0
+        """Echo from now on; both clocks are brought to a whole block first."""
+        table = self._table
+        table.tx_gain[row] = 1.0
+        head = int(table.tx_head[row])
+        gap = -head % BLOCK
+        table.tx_pcm[row, (head + np.arange(gap)) % TX_RING] = 0
+        table.tx_head[row] = head + gap
         self._rows = np.append(self._rows, row)
         self._generations = np.append(self._generations, np.uint32(generation))
-        self._echoed = np.append(self._echoed, self._table.rx_head[row])
+        self._echoed = np.append(self._echoed, table.rx_head[row] // BLOCK * BLOCK)
 
     def remove(self, row: int) -> None:
         """Echo no more."""
@@ -40,7 +48,7 @@ class EchoRows:
         table, rows = self._table, self._rows
         if not len(rows):
             return
-        heads = table.rx_head[rows]
+        heads = table.rx_head[rows] // BLOCK * BLOCK
         moved = (heads > self._echoed) & (table.generation[rows] == self._generations)
         if not moved.any():
             return
@@ -50,7 +58,7 @@ class EchoRows:
         start = np.maximum(start, heads - limit)
         to = table.tx_head[rows]
         count = np.where(to - table.tx_read[rows] <= limit, heads - start, 0)
-        width = np.arange(count.max())
-        heard = table.rx_pcm[rows[:, None], (start[:, None] + width) & (RX_RING - 1)]
-        table.tx_pcm[rows[:, None], (to[:, None] + width) & (TX_RING - 1)] = heard
+        width = np.arange(count.max() // BLOCK)
+        heard = self._rx[rows[:, None], (start[:, None] // BLOCK + width) % (RX_RING // BLOCK)]
+        self._tx[rows[:, None], (to[:, None] // BLOCK + width) % (TX_RING // BLOCK)] = heard
         table.tx_head[rows] = to + count

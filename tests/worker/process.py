@@ -177,15 +177,15 @@ def offer(
 
 
 @asynccontextmanager
-async def worker(*talks: Talk, brain_paths: tuple[str, ...] = ()) -> AsyncIterator[Parent]:
+async def worker(*talks: Talk, brain_paths: tuple[str, ...] = (), rows: int = 4) -> AsyncIterator[Parent]:
     """A worker that is Ready; it is killed at the end if it has not left by itself."""
-    table, fd = CallTable.create(4)
+    table, fd = CallTable.create(rows)
     wake_fd = os.eventfd(0, os.EFD_NONBLOCK)
     parent = Parent(table, wake_fd)
     prepare()
     ours, theirs = pair()
     settings = WorkerSettings(talks=talks, brain_paths=brain_paths, log_format="console")
-    arguments = (theirs, 0, ((Transferable(fd), 4),), Transferable(wake_fd), settings)
+    arguments = (theirs, 0, ((Transferable(fd), rows),), Transferable(wake_fd), settings)
     gone = asyncio.Event()
 
     def ended(code: int) -> None:
