@@ -74,12 +74,17 @@ class Baresip:
 
     async def watch(self) -> None:
         """Collect its events for ever."""
-        reader, _ = await asyncio.open_connection("127.0.0.1", self._control_port)
-        while True:
-            size = await reader.readuntil(b":")
-            message = json.loads((await reader.readexactly(int(size[:-1]) + 1))[:-1])
-            if message.get("event"):
-                self.events.append(message)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._control_port)
+        try:
+            while True:
+                size = await reader.readuntil(b":")
+                message = json.loads((await reader.readexactly(int(size[:-1]) + 1))[:-1])
+                if message.get("event"):
+                    self.events.append(message)
+        except asyncio.IncompleteReadError:
+            pass  # it has ended
+        finally:
+            writer.close()
 
     async def until(self, kind: str, seconds: float = 20.0) -> dict[str, Any]:
         """Wait for an event of a type, such as REGISTER_OK, CALL_ESTABLISHED, CALL_CLOSED."""
@@ -136,6 +141,7 @@ async def baresip(folder: Path, account: str, speech: Path | None = None) -> Asy
         watcher = asyncio.create_task(phone.watch())
         yield phone
         watcher.cancel()
+        await asyncio.gather(watcher, return_exceptions=True)
     finally:
         process.terminate()
         try:

@@ -100,6 +100,8 @@ async def service(folder: Path, extra: str, ports: int = 40, start_seconds: floa
     config = folder / "sipagent.toml"
     config.write_text(BASE.format(sip_port=sip_port, first=first, last=first + ports - 2, folder=folder) + extra)
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests" / "support" / "brains"), "PYTHONUNBUFFERED": "1"}
+    if "max_calls" not in extra:
+        environment["SIPAGENT__LIMITS__MAX_CALLS"] = str(ports // 4)
     with (folder / "service.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "sipagent", "serve", "--config", str(config),
@@ -127,3 +129,10 @@ async def service(folder: Path, extra: str, ports: int = 40, start_seconds: floa
             process.kill()
             await process.wait()
         await running.http.aclose()
+
+
+async def workers_ready(agent: Service, seconds: float = 60.0) -> None:
+    """Wait until every worker has loaded its models."""
+    async with asyncio.timeout(seconds):
+        while not all(worker["ready"] for worker in (await agent.health())["workers"]):
+            await asyncio.sleep(0.1)
