@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from sipagent.brain.responder import ResponderOptions
+from sipagent.brain.answering import ResponderOptions
 from sipagent.pipeline.cascaded import GROUPS
 from sipagent.service.config_text import Setting, settings_of, tables
 from sipagent.service.conversation_options import ChatEndpoint, WorkerOptions

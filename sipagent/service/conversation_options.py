@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from sipagent.brain.responder import ResponderOptions
+from sipagent.brain.answering import ResponderOptions
 from sipagent.errors import ConfigError
 from sipagent.pipeline.cascaded import CascadedOptions, options_from
 

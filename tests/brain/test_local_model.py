@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sipagent.brain.answering import ResponderOptions
 from sipagent.brain.loader import build_brain
-from sipagent.brain.responder import BrainResponder, ResponderOptions
+from sipagent.brain.responder import BrainResponder
 from sipagent.pipeline.context import Context
 from sipagent.pipeline.responder import UserTurn
 from sipagent.pipeline.services.local_llm import ALIAS, LocalLLM

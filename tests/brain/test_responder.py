@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from sipagent.brain import Brain, End, Tool, Transition, tool
-from sipagent.brain.responder import BrainResponder, ResponderOptions
+from sipagent.brain.answering import ResponderOptions
+from sipagent.brain.responder import BrainResponder
 from sipagent.errors import ServiceError
 from sipagent.pipeline.chat import ChatModel, Usage
 from sipagent.pipeline.context import Context
