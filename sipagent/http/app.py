@@ -22,6 +22,7 @@ from sipagent.http.middleware import Gate
 from sipagent.http.models import (
     Accepted,
     CallBody,
+    CallDetail,
     CallList,
     DigitsBody,
     HangupBody,
@@ -150,10 +151,10 @@ def _add_watching(router: APIRouter, control: CallControl, stopping: asyncio.Eve
         """Calls in progress, and those that ended a short while ago."""
         return CallList(calls=[CallBody.of(view) for view in control.calls()])
 
-    @router.get("/calls/{call_id}", response_model=CallBody, tags=["calls"])
-    async def call(call_id: str) -> CallBody:
-        """One call."""
-        return CallBody.of(control.call(call_id))
+    @router.get("/calls/{call_id}", response_model=CallDetail, tags=["calls"])
+    async def call(call_id: str) -> CallDetail:
+        """One call, with what was said so far."""
+        return CallDetail.of(control.call(call_id))
 
     @router.get(
         "/calls/{call_id}/events",

@@ -66,6 +66,11 @@ class CallView:
     status: int = 0  # final SIP status of a call that was not answered
     reason: str = ""
     quality: Mapping[str, float] = field(default_factory=dict)  # gauges of the media plane, by name
+    disposition: str = ""  # what the brain made of the call
+    transcript: Sequence[Mapping[str, Any]] = ()  # so far: {"role", "text", …}
+    collected_vars: Mapping[str, Any] = field(default_factory=dict)
+    usage: Mapping[str, float] = field(default_factory=dict)
+    recording: str = ""  # path of the file
 
 
 @dataclass(frozen=True, slots=True)

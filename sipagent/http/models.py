@@ -1,7 +1,7 @@
 """Bodies of requests and responses, checked at the edge; OpenAPI is made from them."""
 
 import json
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
@@ -101,24 +101,50 @@ class CallBody(BaseModel):
     quality: dict[str, float]
 
     @classmethod
-    def of(cls, view: CallView) -> "CallBody":
+    def of(cls, view: CallView) -> Self:
         """From call control's view."""
-        return cls(
-            id=view.id,
-            direction=view.direction,
-            state=view.state,
-            from_=view.from_number,
-            to=view.to_number,
-            trunk=view.trunk,
-            brain=view.brain,
-            created_at=view.created_at,
-            answered_at=view.answered_at,
-            ended_at=view.ended_at,
-            outcome=view.outcome,
-            status=view.status,
-            reason=view.reason,
-            quality=dict(view.quality),
-        )
+        return cls(**cls.values(view))
+
+    @staticmethod
+    def values(view: CallView) -> dict[str, Any]:
+        """The fields of a view."""
+        return {
+            "id": view.id,
+            "direction": view.direction,
+            "state": view.state,
+            "from_": view.from_number,
+            "to": view.to_number,
+            "trunk": view.trunk,
+            "brain": view.brain,
+            "created_at": view.created_at,
+            "answered_at": view.answered_at,
+            "ended_at": view.ended_at,
+            "outcome": view.outcome,
+            "status": view.status,
+            "reason": view.reason,
+            "quality": dict(view.quality),
+        }
+
+
+class CallDetail(CallBody):
+    """A call with what was said in it."""
+
+    disposition: str = Field(description="what the brain made of the call")
+    transcript: list[dict[str, Any]] = Field(description="lines so far: role, text and more")
+    collected_vars: dict[str, Any]
+    usage: dict[str, float]
+    recording: str
+
+    @staticmethod
+    def values(view: CallView) -> dict[str, Any]:
+        """The fields of a view, with those that a list leaves out."""
+        return CallBody.values(view) | {
+            "disposition": view.disposition,
+            "transcript": [dict(line) for line in view.transcript],
+            "collected_vars": dict(view.collected_vars),
+            "usage": dict(view.usage),
+            "recording": view.recording,
+        }
 
 
 class CallList(BaseModel):

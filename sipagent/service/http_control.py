@@ -29,7 +29,6 @@ class HttpControl:
             raise Refused(Refusal.DRAINING, "the service is going down", retry)
         trunk = self._trunk(request.trunk)
         route = self._route(request, trunk)
-        self._check_destination(request.to)
         if life.full():
             raise Refused(Refusal.NO_CAPACITY, "max_calls is reached", retry)
         call = self._control.outbound.place(request.to, request.from_number, trunk, route, request.variables)
@@ -56,7 +55,6 @@ class HttpControl:
     def transfer(self, call_id: str, to: str, mode: str) -> None:
         """Transfer the far end; raises Refused."""
         call = self._connected(call_id)
-        self._check_destination(to)
         self._control.changes.transfer(call, to, mode)
 
     def events(self, call_id: str, after: int = 0) -> AsyncIterator[CallEvent]:
@@ -146,15 +144,6 @@ class HttpControl:
             raise Refused(Refusal.NO_ROUTE, f"no route matches {request.to!r}; name a brain")
         return route
 
-    def _check_destination(self, to: str) -> None:
-        if not to.startswith(("sip:", "sips:")):
-            return
-        host = to.partition("@")[2].partition(";")[0].rpartition(":")[0] or to.partition("@")[2].partition(";")[0]
-        if host not in self._config.limits.allow_hosts and not any(
-            host in trunk.server for trunk in self._config.trunk
-        ):
-            raise Refused(Refusal.DESTINATION_NOT_ALLOWED, f"calls to {host} are not allowed ([limits] allow_hosts)")
-
     def _view(self, call: Call) -> CallView:
         ending = call.ending if call.state is CallState.ENDED else None
         return CallView(
@@ -172,4 +161,9 @@ class HttpControl:
             status=ending.status if ending else 0,
             reason=ending.reason if ending else "",
             quality=self._life.quality(call),
+            disposition=call.conversed.disposition,
+            transcript=call.conversed.transcript or tuple(call.lines),
+            collected_vars=call.conversed.collected_vars,
+            usage=call.conversed.usage,
+            recording=call.media.recording,
         )
