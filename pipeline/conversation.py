@@ -79,6 +79,7 @@ class Conversation:
         self._ending = self._failed = False
         self._woken = asyncio.Event()
         self._ticked_at = 0.0
+        self._giving_up: asyncio.Task[None] | None = None
 
     async def run(self) -> str:
         """Converse until the end; returns its reason. An error in a processor or brain comes out as ExceptionGroup."""
@@ -90,6 +91,8 @@ class Conversation:
                     task.cancel()
             return reason
         finally:
+            if self._giving_up is not None:
+                self._giving_up.cancel()
             for event in self._marks.values():
                 event.set()
             self.context.commit()
@@ -175,8 +178,9 @@ class Conversation:
 
     async def _tick(self, now: float) -> None:
         await self._task.push(Tick(now))
-        if self._failed:
-            await self.end("service_failure")
+        if self._failed and self._giving_up is None:
+            # In a task of its own: the voice's mailbox may be full, and only ticks can empty it.
+            self._giving_up = asyncio.create_task(self.end("service_failure"))
         silent = not self.held and not self._ending and self._caller_silent() and self._agent_silent()
         if prompt := self._silence.tick(silent, now):
             if self._silence.over:

@@ -21,7 +21,8 @@ async def wait(seconds: float) -> None:
 
 
 def tone(seconds: float, rate_hz: int = 8000, level: int = 8000) -> NDArray[np.int16]:
-    return (level * np.sin(np.arange(int(seconds * rate_hz)) * 0.3)).astype(np.int16)
+    pcm: NDArray[np.int16] = (level * np.sin(np.arange(int(seconds * rate_hz)) * 0.3)).astype(np.int16)
+    return pcm
 
 
 @dataclass
