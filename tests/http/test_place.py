@@ -1,3 +1,4 @@
+import asyncio
 import re
 from typing import Any
 
@@ -12,7 +13,9 @@ from sipagent.http.control import CallRequest, Refusal, Refused
 from sipagent.http.problems import STATUS
 from sipagent.service import destinations
 from sipagent.service.config import Config, Http, Limits
-from tests.http.fake import CONFIG, FakeControl
+from tests.http.fake import CONFIG, TOKEN, FakeControl
+
+APP = create_app(CONFIG, FakeControl())
 
 
 async def test_a_call_is_accepted_with_its_id_and_state(client: httpx2.AsyncClient, control: FakeControl) -> None:
@@ -189,3 +192,24 @@ def test_a_sip_uri_leads_nowhere_but_to_its_host(text: str) -> None:
     assert "maddr" not in text.partition("@")[2].lower()
     policy = destinations.DestinationPolicy.of(CONFIG)
     assert policy.objection(destination) or destination.host in ("trunk.example", "pbx.example")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(["to", "from", "trunk", "brain", "variables", "other"])
+
+
+@given(st.dictionaries(FIELDS, JSON, max_size=6) | JSON)
+def test_whatever_the_body_is_the_answer_is_accepted_or_a_problem(body: Any) -> None:
+    async def ask() -> httpx2.Response:
+        transport = httpx2.ASGITransport(app=APP)
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with httpx2.AsyncClient(transport=transport, base_url="http://sipagent", headers=headers) as client:
+            return await client.post("/v1/calls", json=body)
+
+    response = asyncio.run(ask())
+    assert response.status_code in (202, 422, 429)
+    assert response.headers["content-type"] in ("application/json", "application/problem+json")

@@ -1,6 +1,8 @@
 import asyncio
 import json
+import signal
 import stat
+import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -220,4 +222,35 @@ async def test_a_place_that_cannot_be_written_is_a_configuration_error(
     with pytest.raises(ConfigError) as caught:
         await store.open()
     assert caught.value.field == field
+    await store.close()
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from sipagent.records.store import RecordStore
+from sipagent.service.config import Records
+
+async def main():
+    store = RecordStore(Records(directory=sys.argv[1]))
+    await store.open()
+    summary = dict(id="torn", state="offered", direction="inbound", started_at=1.0, times={})
+    store.begin(summary | {"from": "+4930123456", "to": "+4930999"})
+    store.note("torn", {"id": 1, "type": "transcript", "at": 2.0, "text": "Hello."})
+    await store.recent()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_process_leaves_one_record_and_what_was_said(tmp_path: Path) -> None:
+    died = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, str(tmp_path))
+    assert await asyncio.wait_for(died.wait(), 60) == -signal.SIGKILL
+    store = RecordStore(Records(directory=str(tmp_path)))
+    await store.open()
+    (record,) = await store.recent()
+    assert (record["id"], record["outcome"]) == ("torn", "lost")
+    whole = await store.get("torn")
+    assert whole is not None
+    assert whole["events"][0]["text"] == "Hello."
     await store.close()
