@@ -180,13 +180,18 @@ class Conversation:
         await self._task.push(Tick(now))
         if self._failed and self._giving_up is None:
             # In a task of its own: the voice's mailbox may be full, and only ticks can empty it.
-            self._giving_up = asyncio.create_task(self.end("service_failure"))
+            self._giving_up = asyncio.create_task(self._give_up())
         silent = not self.held and not self._ending and self._caller_silent() and self._agent_silent()
         if prompt := self._silence.tick(silent, now):
             if self._silence.over:
                 await self.end("silence", prompt)
             else:
                 await self.say(prompt)
+
+    async def _give_up(self) -> None:
+        """Drop what still waits for a service that fails, and end the call."""
+        await self.interrupt()
+        await self.end("service_failure")
 
     async def _leave(self, frame: Frame) -> None:
         """What comes out of the pipeline's end."""

@@ -379,6 +379,14 @@ def test_a_mute_voice_is_replaced_by_a_clip_and_then_the_call_ends(tts: FakeTTS)
     call(test, tts=tts, fallback=True)
 
 
+def test_a_long_answer_to_a_mute_voice_does_not_hold_up_the_end() -> None:
+    async def test(c: Call) -> None:
+        c.line.speak(tone(1.0), 1.0)
+        assert await c.over(20.0) == "service_failure"
+
+    call(test, tts=FakeTTS(seconds=HANG), script=Script([["This is one of many sentences. "] * 300], seconds=0.001))
+
+
 def test_a_stuck_responder_is_apologised_for() -> None:
     async def test(c: Call) -> None:
         end_s = c.line.speak(tone(1.0), 1.0)
