@@ -20,7 +20,7 @@ def _destination(text: str) -> str:
 
 
 def _variables(variables: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    if len(json.dumps(variables)) > MAX_VARIABLES_BYTES:
+    if len(json.dumps(variables, allow_nan=False)) > MAX_VARIABLES_BYTES:
         raise ValueError(f"at most {MAX_VARIABLES_BYTES} bytes of JSON")
     return variables
 

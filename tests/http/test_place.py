@@ -1,4 +1,5 @@
 import asyncio
+import json
 import re
 from typing import Any
 
@@ -66,12 +67,13 @@ async def test_everything_in_the_request_reaches_call_control(client: httpx2.Asy
         ({"to": "+4930123456", "variables": []}, "variables"),
         ({"to": "+4930123456", "variables": {"x": "y" * 20_000}}, "variables"),
         ({"to": "+4930123456", "headers": {}}, "headers"),
+        ({"to": "+4930123456", "variables": {"x": float("inf")}}, "variables"),
     ],
 )
 async def test_a_request_that_is_not_valid_is_refused_by_field(
     client: httpx2.AsyncClient, control: FakeControl, body: dict[str, Any], field: str
 ) -> None:
-    response = await client.post("/v1/calls", json=body)
+    response = await client.post("/v1/calls", content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()
@@ -195,7 +197,7 @@ def test_a_sip_uri_leads_nowhere_but_to_its_host(text: str) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
@@ -208,7 +210,9 @@ def test_whatever_the_body_is_the_answer_is_accepted_or_a_problem(body: Any) -> 
         transport = httpx2.ASGITransport(app=APP)
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with httpx2.AsyncClient(transport=transport, base_url="http://sipagent", headers=headers) as client:
-            return await client.post("/v1/calls", json=body)
+            return await client.post(
+                "/v1/calls", content=json.dumps(body), headers={"Content-Type": "application/json"}
+            )
 
     response = asyncio.run(ask())
     assert response.status_code in (202, 422, 429)
