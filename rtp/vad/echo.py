@@ -30,6 +30,8 @@ _LIKELY: Final = 5.5  # of echo_delay's figure: worth a fit
 _EXPLAINED: Final = 0.45  # share of the sound's energy that a fitted path may leave for the row to be locked
 _REFITS: Final = (4, 8, 16, 32)  # windows of echo after the lock
 _REFIT_GAIN: Final = 0.5
+_REFIT_LEAK: Final = 0.1  # a filter that leaves so little needs no help
+_SEEKS_PER_STEP: Final = 16  # each takes half a millisecond, and other rows are waiting
 _MARGIN: Final = 4.0  # 6 dB: what is left of an echo may exceed what usually is left by so much
 _LEAK_START: Final = 0.25
 _LEAK_STEP: Final = 1.12  # 0.5 dB
@@ -119,12 +121,14 @@ class EchoGate:
         unknown = ~self._locked[rows]
         possible = power <= _MARGIN * self._bound[rows] * sent  # the line could have returned as much
         self._note_bound(rows, power, sent)
-        self._seek(rows[pending & possible], start[pending & possible])
+        seeking = pending & possible
+        now = seeking & (np.cumsum(seeking) <= _SEEKS_PER_STEP)  # the others wait, at no cost to their patience
+        self._seek(rows[now], start[now])
         locked = self._locked[rows]
         at = talking[locked]
         verdict.explained[at] = self._cancel(rows[locked], start[locked], samples, at)
         waiting = unknown & ~locked & possible & pending
-        self._held[rows] = np.where(waiting, self._held[rows] + 1, np.where(pending, self._held[rows], 0))
+        self._held[rows] = np.where(pending, self._held[rows] + (waiting & now), 0)
         needed = np.where(self._windows[rows] < _YOUNG, _NEAR_WINDOWS_YOUNG, _NEAR_WINDOWS)
         doubtful = locked & (self._near[rows] < needed)
         verdict.hold[talking] = doubtful | (waiting & (self._held[rows] <= _HOLD_WINDOWS))
@@ -207,7 +211,8 @@ class EchoGate:
         if not rows.size:
             return np.zeros(0, np.bool_)
         self._windows[rows] += 1
-        again = np.isin(self._windows[rows], _REFITS)
+        again = np.isin(self._windows[rows], _REFITS) & (self._leak[rows] > _REFIT_LEAK)
+        again &= np.cumsum(again) <= _SEEKS_PER_STEP
         self._fit(rows[again], start[again], self._lag[rows[again]], _REFIT_GAIN)
         received = samples[at, CONTEXT:]
         sent = self._sent(rows, start - self._lag[rows] + _HEADROOM - REACH, REACH + BLOCK)
