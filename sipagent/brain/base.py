@@ -31,7 +31,10 @@ class Brain:
     call: CallControls
 
     async def on_offer(self, caller: Caller) -> Decline | None:
-        """Before the call is answered (or, outbound, dialled). Return a `Decline` to refuse it."""
+        """Before the call is answered (or, outbound, dialled). Return a `Decline` to refuse it.
+
+        When you take over from a worker that died, `caller.resumed` is set and the call is under way.
+        """
         return None
 
     async def greeting(self) -> str | None:

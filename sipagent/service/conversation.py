@@ -17,14 +17,14 @@ from sipagent.brain.loader import build_brain
 from sipagent.brain.responder import BrainResponder
 from sipagent.codecs.resample import resample
 from sipagent.pipeline.cascaded import cascaded
-from sipagent.pipeline.chat import Usage
 from sipagent.pipeline.context import Context, Message
 from sipagent.pipeline.conversation import Conversation
 from sipagent.pipeline.frames import AgentAudio, Frame, Heard
 from sipagent.pipeline.port import SpeechEvent
 from sipagent.rtp.port import RowPort
 from sipagent.rtp.table import CallTable
-from sipagent.service.conversation_controls import Controls
+from sipagent.service.conversation_answering import AnsweredCall
+from sipagent.service.conversation_controls import Controls, plain
 from sipagent.service.conversation_notes import Notes
 from sipagent.service.conversation_options import TalkSettings, read_options
 from sipagent.service.messages import (
@@ -77,11 +77,11 @@ class CascadedCall:
         self._connected_at = 0.0
         self._notes = Notes(offer.call_id, send)
         self._controls = Controls(offer, send, self._post, self._say, self._end_after_answer)
+        self._answered = AnsweredCall(self._controls, self._notes)
         self._brain: Brain | None = None
         self._port: RowPort[SpeechEvent] | None = None
         self._responder: BrainResponder | None = None
         self._conversation: Conversation | None = None
-        self._answer_over = asyncio.Event()
 
     # ---- what the worker calls
 
@@ -171,7 +171,7 @@ class CascadedCall:
         offer = self._offer
         port = self._port = RowPort(self._table, offer.row, offer.generation, SpeechEvent)
         self._notes.attach(port)
-        self._responder = BrainResponder(brain, loaded.chat, settings.answers, self)
+        self._responder = BrainResponder(brain, loaded.chat, settings.answers, self._answered)
         conversation = self._conversation = cascaded(
             port,
             loaded.services,
@@ -192,8 +192,8 @@ class CascadedCall:
         finally:
             self._watch.remove(offer.row)
             await self._responder.close()
-        self._controls.ending = self._controls.ending or reason
         if not self._ended.is_set():
+            self._controls.ending = self._controls.ending or reason
             self._send(Hangup(offer.call_id, self._controls.ending))
 
     async def _greet(self, brain: Brain, conversation: Conversation, settings: TalkSettings) -> None:
@@ -211,6 +211,8 @@ class CascadedCall:
                 await brain.on_end(self._end_reason or self._controls.ending or "")
         except TimeoutError:
             log.warning("brain took too long to end", seconds=END_HOOK_S)
+        except Exception:  # the user's code, after the last word: the caller need not hear of it
+            log.exception("on_end failed")
 
     def _on_frame(self, frame: Frame) -> None:
         self._notes.on_frame(frame)
@@ -256,44 +258,15 @@ class CascadedCall:
         if self._conversation is None or self._responder is None:
             return
         while self._responder.answering:
-            self._answer_over.clear()
-            await self._answer_over.wait()
+            await self._answered.wait_for_answer()
         if not self._responder.ended:
             await self._conversation.end(self._controls.ending or "finished")
-
-    # ---- AnsweredCall, for the responder
-
-    @property
-    def ending(self) -> str | None:
-        """The disposition, once the brain has hung up."""
-        return self._controls.ending
-
-    @property
-    def transferring(self) -> bool:
-        """True while a transfer is under way."""
-        return self._controls.transferring
-
-    def say(self, text: str) -> None:
-        """Speak outside of an answer."""
-        self._controls.say(text)
-
-    def answered(self) -> None:
-        """An answer is complete, or was interrupted."""
-        self._answer_over.set()
-
-    def tool_called(self, name: str, arguments: Mapping[str, Any], result: Any, took_ms: float) -> None:
-        """For the record."""
-        self._notes.tool_called(name, arguments, result, took_ms)
-
-    def tokens_used(self, usage: Usage) -> None:
-        """For the record."""
-        self._notes.tokens_used(usage)
 
     def _collected_vars(self) -> dict[str, Any]:
         if self._brain is None:
             return dict(self._controls.variables)
         try:
-            return dict(self._brain.collected_vars())
+            return {str(name): plain(value) for name, value in self._brain.collected_vars().items()}
         except Exception:  # the user's code, at the very end: the record gets what we know ourselves
             log.exception("collected_vars failed")
             return dict(self._controls.variables)

@@ -4,8 +4,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from sipagent.brain.contract import Caller
 from sipagent.service.messages import CallEvent, FromWorker, Hold, Offer, PressDigits, SendText, Transfer
+
+
+def plain(value: Any) -> Any:
+    """`value` in types that JSON has; what has no such form becomes its text."""
+    return msgspec.to_builtins(value, str_keys=True, enc_hook=str)
 
 
 class Controls:
@@ -54,7 +61,7 @@ class Controls:
 
     def set_variable(self, name: str, value: Any) -> None:
         """Keep a value, and tell those who watch the call."""
-        self._variables[name] = value
+        value = self._variables[name] = plain(value)
         self._send(CallEvent(self._call_id, "variable", {"name": name, "value": value}))
 
     def say(self, text: str) -> None:

@@ -152,6 +152,9 @@ class Worker:
         if self._stopping or not 0 <= offer.plane < len(self._tables):
             self._channel.send(Reject(offer.call_id, 503, "Service Unavailable"))
             return
+        if offer.call_id in self._calls:
+            log.warning("offered twice", call_id=offer.call_id)  # the brain is still deciding: its answer counts
+            return
         call = self._call_for(offer, offer.talk)
         if call is None:
             log.error("no such pipeline", call_id=offer.call_id, pipeline=offer.talk.pipeline)

@@ -1,7 +1,6 @@
 """Brains for the worker's tests; loaded by name in the worker's process."""
 
 import asyncio
-import os
 import time
 from typing import Any
 
@@ -58,21 +57,18 @@ class CrashingAtOnce(Brain):
         raise RuntimeError("a bug of the user's")
 
 
-class Blocking(Greeter):
-    async def on_user_turn(self, text: str) -> str:
-        time.sleep(1.5)
-        return "Awake again."
+class SlowToDecide(Brain):
+    """Blocks its whole worker before it refuses."""
+
+    async def on_offer(self, caller: Caller) -> Decline | None:
+        time.sleep(0.5)
+        return Decline(486)
 
 
 class Transferring(Greeter):
     async def on_digit(self, digit: str) -> str:
         outcome = await self.call.transfer("+493099", ring_seconds=5)
         return f"The transfer ended with {outcome}."
-
-
-class Dying(Greeter):
-    async def on_digit(self, digit: str) -> str:
-        os._exit(9)
 
 
 class Bare:
@@ -95,3 +91,13 @@ class Bare:
 
     def current_node_id(self) -> str:
         return "start"
+
+
+class Untidy(Greeter):
+    """Keeps what JSON has no form for, and fails at the end."""
+
+    def collected_vars(self) -> dict[Any, Any]:
+        return {"object": object, 1: {"a", "b"} & {"a"}, **self.call.variables}
+
+    async def on_end(self, reason: str) -> None:
+        raise RuntimeError("a bug of the user's")

@@ -144,3 +144,14 @@ async def test_a_class_with_only_the_contracts_methods_leads_a_call() -> None:
         finished: Finished = await parent.finished()
         assert finished.collected_vars == {"bare": True}
         await line.close()
+
+
+async def test_a_brain_that_fails_at_the_end_and_keeps_odd_values_leaves_a_record_all_the_same() -> None:
+    async with worker() as parent:
+        line = await parent.connect(offer(f"{BRAINS}:Untidy"))
+        await parent.transcript("Hello.")
+        parent.say(Ended("call-1", "remote"))
+        finished = await parent.finished()
+        assert finished.collected_vars["1"] == ["a"] and "object" in finished.collected_vars["object"]
+        assert finished.disposition == "" and not [m for m in parent.heard if isinstance(m, Hangup)]
+        await line.close()

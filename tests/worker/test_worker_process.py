@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from sipagent.service.messages import Ended, Finished, Ping, Pong, Ready, Reject, Stop
+from sipagent.service.messages import Accept, Ended, Finished, Ping, Pong, Ready, Reject, Stop
 from tests.worker.process import PACKET, offer, worker
 
 BRAINS = "tests.worker.brains"
@@ -109,3 +109,23 @@ async def test_what_a_route_lacks_is_told_with_ready() -> None:
         ready = await parent.hear(Ready)
         assert "there is no module 'no_such_module'" in ready.warnings[0]
         assert "greting" in ready.warnings[1] and "did you mean greeting" in ready.warnings[1]
+
+
+async def test_a_call_that_is_offered_twice_is_led_once() -> None:
+    async with worker() as parent:
+        parent.say(offer("x:X", "echo"))
+        line = await parent.connect(offer("x:X", "echo"))
+        parent.say(Ping(1))
+        assert (await parent.hear(Pong)).calls == 1
+        assert len([message for message in parent.heard if isinstance(message, Accept)]) == 1
+        await line.close()
+
+
+async def test_a_stalled_loop_is_told_with_the_next_pong() -> None:
+    async with worker() as parent:
+        parent.say(offer(f"{BRAINS}:SlowToDecide"))
+        await parent.hear(Reject)
+        parent.say(Ping(1))
+        assert (await parent.hear(Pong, lambda pong: pong.number == 1)).lag_ms > 300
+        parent.say(Ping(2))
+        assert (await parent.hear(Pong, lambda pong: pong.number == 2)).lag_ms < 300
