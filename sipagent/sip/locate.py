@@ -79,9 +79,10 @@ class Locator:
 
     def failed(self, target: Target, now: float) -> None:
         """The target did not answer, broke the connection or said 503: try it last for the next 30 s."""
-        if len(self._failed) >= _FAILED:
-            self._failed = {kept: at for kept, at in self._failed.items() if now - at < _SET_ASIDE_S}
+        self._failed.pop(target, None)
         self._failed[target] = now
+        if len(self._failed) > _FAILED:
+            del self._failed[next(iter(self._failed))]  # the oldest
 
     def succeeded(self, target: Target) -> None:
         """The target answered: it is as good as the others again."""

@@ -169,6 +169,14 @@ async def test_a_failed_target_comes_last_for_30_seconds_and_is_still_there_when
     assert await locator.locate("sip:example.com", 41.0) == (two, one)
 
 
+def test_only_so_many_failures_are_remembered():
+    locator = Locator(Zone({}), random.Random(1))
+    for number in range(2000):
+        locator.failed(Target("UDP", "192.0.2.1", number, "x"), float(number))
+    assert len(locator._failed) == 1024
+    assert Target("UDP", "192.0.2.1", 1999, "x") in locator._failed
+
+
 async def test_answers_live_as_long_as_they_say():
     zone = Zone({("example.com", "A"): ["192.0.2.1"]}, ttl_s=60.0)
     locator = Locator(zone, random.Random(1), families=(4,))

@@ -255,6 +255,7 @@ def test_no_time_granted_is_a_failure():
     registration.start(0.0)
     grant(registration, 0.0, ("Contact", f"<{CONTACT}>;expires=0"))
     assert registration.phase is Phase.WAITING
+    assert registration.current.state is RegistrationState.UNREACHABLE
 
 
 def test_provisional_and_old_answers_change_nothing():
