@@ -1,9 +1,9 @@
 """Who has the floor: turn-taking between caller and agent, without clock, sound or network.
 
-    SILENT ──voice──► SPEAKING ──pause──► PAUSED ──verdict "finished"──► SILENT + Over
+    SILENT ──voice──► SPEAKING ──pause──► PAUSED ──verdict "finished", or none in time──► SILENT + Over
                          ▲  ▲                │
-                         │  └────voice───────┤ verdict "not finished", or none in time
-                         └─────voice────── WAITING ──max silence──► SILENT + Over
+                         │  └────voice───────┤ verdict "not finished"
+                         └─────voice────── WAITING ──silence, the longer the less it sounded so──► SILENT + Over
 
     while the agent is busy (it thinks or speaks):
     SILENT ──voice──► OVERLAP (ducked) ──words, or long enough──► SPEAKING + Interrupt
@@ -38,9 +38,11 @@ class TurnOptions:
 
     pre_roll_seconds: float = 0.3  # voice activity is late by up to this at a soft word start
     complete_probability: float = 0.5  # of the end-of-turn model
-    max_silence_seconds: float = 1.6  # after this much silence a turn is over, whatever the model says
-    dangling_silence_seconds: float = 2.6  # … and after this, when the words ask for more ("my name is")
-    verdict_seconds: float = 1.0  # the verdict on a pause is waited for so long
+    max_silence_seconds: float = 1.6  # of silence end a turn that did not sound complete at all; 1 - p of it, at p
+    min_silence_seconds: float = 0.5  # … but at least this
+    unknown_probability: float = 0.4  # when the model failed or is not there
+    dangling_silence_seconds: float = 2.6  # end a turn whose words ask for more ("my name is")
+    verdict_seconds: float = 2.0  # the verdict on words over the agent is waited for so long
     max_turn_seconds: float = 30.0
     interruption_words: int = 1  # words that interrupt the agent; 0 = voice alone does
     interruption_seconds: float = 0.25  # voice that interrupts, when words do not matter
@@ -144,7 +146,7 @@ class TurnTaking:
             self._take_floor(now)
         elif self.state is State.OVERLAP_PAUSED:
             self._actions += [Do.UNDUCK, Began(self._start)]
-            self._enter(State.PAUSED, now + self._options.verdict_seconds)
+            self._pause()
         elif self.state is State.SILENT and self._answer is not None and now <= self._answer[1]:
             over = self._answer[0]
             self._actions += [Began(over.start), over]
@@ -175,7 +177,7 @@ class TurnTaking:
             return
         self._stopped, self._paused_at = position, now
         if self.state is State.SPEAKING:
-            self._enter(State.PAUSED, now + self._options.verdict_seconds)
+            self._pause()
         elif self._protected:
             self._enter(State.SILENT, None)
             return
@@ -212,9 +214,7 @@ class TurnTaking:
         if self.deadline is None or now < self.deadline:
             return
         self.deadline = None
-        if self.state is State.PAUSED:
-            self._wait(now)
-        elif self.state is State.WAITING:
+        if self.state in (State.PAUSED, State.WAITING):
             self._over(self._stopped)
         elif self.state is State.SPEAKING:
             self._stopped = self._start + int((now - self._voice_at) * self._rate_hz)
@@ -241,6 +241,9 @@ class TurnTaking:
         self._enter(State.SPEAKING, self._voice_at + self._options.max_turn_seconds)
         self._actions.append(Began(self._start))
 
+    def _pause(self) -> None:
+        self._enter(State.PAUSED, self._paused_at + self._options.max_silence_seconds)
+
     def _ask(self, position: int) -> None:
         self._number += 1
         self._actions.append(Judge(self._number, self._start, position))
@@ -259,17 +262,16 @@ class TurnTaking:
         if verdict.text is not None and not word_count(verdict.text):
             self._undo(verdict.text, now)
             return
-        complete = verdict.probability is not None and verdict.probability >= self._options.complete_probability
-        if complete and not (verdict.text and is_dangling(verdict.text)):
+        options = self._options
+        probability = options.unknown_probability if verdict.probability is None else verdict.probability
+        if verdict.text and is_dangling(verdict.text):
+            self._wait(options.dangling_silence_seconds, now)
+        elif probability >= options.complete_probability:
             self._over(self._stopped)
         else:
-            self._wait(now)
+            self._wait(max(options.max_silence_seconds * (1 - probability), options.min_silence_seconds), now)
 
-    def _wait(self, now: float) -> None:
-        options = self._options
-        dangling = bool(self._text and is_dangling(self._text))
-        silence_s = options.dangling_silence_seconds if dangling else options.max_silence_seconds
-        self._number += 1  # a verdict that is still to come is too late
+    def _wait(self, silence_s: float, now: float) -> None:
         self._enter(State.WAITING, max(self._paused_at + silence_s, now))
 
     def _over(self, end: int) -> None:
@@ -289,7 +291,7 @@ class TurnTaking:
         paused = self.state is State.OVERLAP_PAUSED
         self._take_floor(now)
         if paused:
-            self._enter(State.PAUSED, now + self._options.verdict_seconds)
+            self._pause()
 
     def _undo(self, text: str, now: float) -> None:
         overlapped = self.state is State.OVERLAP_PAUSED

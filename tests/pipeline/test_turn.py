@@ -20,7 +20,7 @@ from sipagent.pipeline.words import is_backchannel, is_dangling
 
 RATE_HZ = 8000
 FINISHED = Verdict(0.9, "I would like an appointment.")
-UNFINISHED = Verdict(0.1, "I would like an appointment.")
+UNFINISHED = Verdict(0.0, "I would like an appointment.")
 
 
 class Desk:
@@ -85,9 +85,19 @@ def test_a_turn_begins_with_its_pre_roll_but_never_inside_the_one_before() -> No
     assert desk.done[-1] == (0.6, Began(4000))
 
 
-def test_a_turn_that_sounds_incomplete_ends_after_the_silence_limit() -> None:
-    desk = Desk().at(1.0).voice(True).at(2.0).voice(False).at(2.1).judged(UNFINISHED).at(9.0)
-    assert desk.times(Over) == [pytest.approx(3.6)]
+@pytest.mark.parametrize(
+    ("probability", "silence_s"), [(0.0, 1.6), (0.25, 1.2), (0.49, 0.816), (None, 0.96), (0.5, 0.1)]
+)
+def test_the_less_complete_a_turn_sounds_the_longer_its_silence_is_waited_for(
+    probability: float | None, silence_s: float
+) -> None:
+    desk = Desk().at(1.0).voice(True).at(2.0).voice(False).at(2.1).judged(Verdict(probability, "On Tuesday")).at(9.0)
+    assert desk.times(Over) == [pytest.approx(2.0 + silence_s)]
+
+
+def test_a_verdict_that_comes_late_still_counts() -> None:
+    desk = Desk().at(1.0).voice(True).at(2.0).voice(False).at(3.4).judged(FINISHED)
+    assert desk.times(Over) == [3.4]
 
 
 def test_words_that_ask_for_more_wait_longer_even_if_it_sounds_complete() -> None:
