@@ -1,10 +1,11 @@
-"""How a lossy line sounds: PESQ (ITU-T P.862, narrow band, MOS-LQO) by packet loss, for each way of concealing.
+"""How a bad line sounds: PESQ (ITU-T P.862, narrow band, MOS-LQO) by loss, for each way of concealing, and by jitter.
 
     python -m bench.quality [--quick] [--json] [--plot quality.png]
 
 Five texts times eight seeds per figure, G.711 µ-law, 20 ms packets, losses drawn at random or in bursts of two. µ-law
 itself is the ceiling, at about 4.15. Of the two columns that are ours, `ours` knows only what went before the gap, and
-`ours+next` also the packet behind it, by whose arrival the receiver noticed the gap.
+`ours+next` also the packet behind it, by whose arrival the receiver noticed the gap. Jitter goes through the whole receiver, in
+virtual time (`bench/jitter.py`), with the delay that it spends.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from bench import jitter
 from sipagent.codecs import g711
 from sipagent.codecs.concealment import Concealment
 from sipagent.codecs.resample import resample
@@ -149,6 +151,30 @@ def measure(
     return table
 
 
+def measure_jitter(seeds: int, processes: int = 2) -> list[dict[str, float | str]]:
+    """One record per network of `bench.jitter`: mean PESQ, share made up, and delays in ms, network included."""
+    reference = np.repeat(texts(), seeds, axis=0)
+    coded = g711.ulaw_encode(reference).reshape(len(reference), -1, PACKET)
+    table: list[dict[str, float | str]] = []
+    with multiprocessing.get_context("fork").Pool(processes) as pool:
+        for network in jitter.NETWORKS:
+            heard = jitter.listen(network, coded)
+            scores = pool.map(score, list(zip(reference, heard.pcm, strict=True)), chunksize=4)
+            table.append(
+                {
+                    "network": network.name,
+                    "pesq": round(float(np.mean(scores)), 3),
+                    "target": network.target,
+                    "made_up": round(heard.made_up, 4),
+                    "delay_p50_ms": heard.delay_p50_ms,
+                    "delay_p99_ms": heard.delay_p99_ms,
+                    "delay_max_ms": heard.delay_max_ms,
+                    "within_ms": network.within_ms,
+                }
+            )
+    return table
+
+
 def plot(table: list[dict[str, float]], path: str) -> None:
     """PESQ over loss, one line per way, random losses drawn through and bursts dashed."""
     import matplotlib
@@ -178,10 +204,11 @@ def main() -> None:
     rates = (0.01, 0.03, 0.05, 0.10) if options.quick else (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.10, 0.20)
     seeds = 2 if options.quick else 8
     table = measure([(rate, burst) for burst in (1, 2) for rate in rates], seeds)
+    by_jitter = measure_jitter(seeds)
     if options.plot:
         plot(table, options.plot)
     if options.json:
-        json.dump({"texts": len(FILES), "seeds": seeds, "by_loss": table}, sys.stdout)
+        json.dump({"texts": len(FILES), "seeds": seeds, "by_loss": table, "by_jitter": by_jitter}, sys.stdout)
         print()
         return
     print("| loss % | burst | " + " | ".join(WAYS) + " |")
@@ -189,6 +216,15 @@ def main() -> None:
     for record in table:
         figures = " | ".join(f"{record[way]:.2f}" for way in WAYS)
         print(f"| {100 * record['loss']:g} | {record['burst']:.0f} | {figures} |")
+    print(
+        "\n| network | PESQ | target | made up % | delay p50 / p99 / max, ms | within, ms |\n|---|---|---|---|---|---|"
+    )
+    for line in by_jitter:
+        delays = f"{line['delay_p50_ms']:.0f} / {line['delay_p99_ms']:.0f} / {line['delay_max_ms']:.0f}"
+        print(
+            f"| {line['network']} | {line['pesq']:.2f} | {line['target']} | {100 * float(line['made_up']):.1f} | "
+            f"{delays} | {line['within_ms']} |"
+        )
 
 
 if __name__ == "__main__":
