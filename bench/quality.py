@@ -4,8 +4,8 @@
 
 Five texts times eight seeds per figure, G.711 µ-law, 20 ms packets, losses drawn at random or in bursts of two. µ-law
 itself is the ceiling, at about 4.15. Of the two columns that are ours, `ours` knows only what went before the gap, and
-`ours+next` also the packet behind it, by whose arrival the receiver noticed the gap. Jitter goes through the whole receiver, in
-virtual time (`bench/jitter.py`), with the delay that it spends.
+`ours+next` also the packet behind it, by whose arrival the receiver noticed the gap. Jitter goes through the whole
+receiver, in virtual time (`bench/jitter.py`), with the delay that it spends.
 """
 
 import argparse
