@@ -32,6 +32,7 @@ _BINS: Final = 65
 _FRAME: Final = 128
 _HOP: Final = 64
 _FRAMES: Final = 4
+_HALF: Final = np.float32(0.5)
 _INT16_SCALE: Final = np.float32(1 / 32768)
 
 F4 = NDArray[np.float32]
@@ -74,10 +75,12 @@ class Silero:
         self._kernel1 = _as_matrix(kernels[1])
         self._kernel2 = _as_matrix(kernels[2][:, :, 1:])  # two frames come in: the left tap only ever meets padding
         self._kernel3 = _as_matrix(kernels[3][:, :, 1:2])  # one frame comes in: both outer taps meet padding
-        self._lstm: F4 = np.ascontiguousarray(
-            np.concatenate([weight("decoder.rnn.weight_ih"), weight("decoder.rnn.weight_hh")], axis=1).T
-        )  # (256, 512), gates in PyTorch's order: input, forget, cell, output
-        self._lstm_bias: F4 = weight("decoder.rnn.bias_ih") + weight("decoder.rnn.bias_hh")
+        # Gates: input, forget, cell, output (PyTorch); halved but for the cell, so that one tanh serves all four:
+        # 1 / (1 + e^-x) = (1 + tanh(x / 2)) / 2
+        half = np.repeat(np.array([0.5, 0.5, 1, 0.5], np.float32), HIDDEN)
+        both = np.concatenate([weight("decoder.rnn.weight_ih"), weight("decoder.rnn.weight_hh")], axis=1)
+        self._lstm: F4 = np.ascontiguousarray((both * half[:, None]).T)  # (256, 512)
+        self._lstm_bias: F4 = (weight("decoder.rnn.bias_ih") + weight("decoder.rnn.bias_hh")) * half
         self._out: F4 = np.ascontiguousarray(weight("decoder.decoder.2.weight")[0, :, 0])
         self._out_bias = np.float32(weight("decoder.decoder.2.bias")[0])
 
@@ -94,7 +97,8 @@ class Silero:
             features = self._features(samples[chunk])
             hidden, cell = self._recur(features, state[0, chunk], state[1, chunk])
             state[0, chunk], state[1, chunk] = hidden, cell
-            probability[chunk] = _sigmoid(np.maximum(hidden, 0) @ self._out + self._out_bias)
+            logit = np.maximum(hidden, 0) @ self._out + self._out_bias
+            probability[chunk] = _HALF + _HALF * np.tanh(_HALF * logit)
         return probability
 
     def _features(self, samples: NDArray[np.int16] | F4) -> F4:
@@ -131,10 +135,15 @@ class Silero:
     def _recur(self, features: F4, hidden: F4, cell: F4) -> tuple[F4, F4]:
         gates = np.concatenate([features, hidden], axis=1) @ self._lstm
         gates += self._lstm_bias
-        enter, forget = _sigmoid(gates[:, :HIDDEN]), _sigmoid(gates[:, HIDDEN : 2 * HIDDEN])
-        candidate, leave = np.tanh(gates[:, 2 * HIDDEN : 3 * HIDDEN]), _sigmoid(gates[:, 3 * HIDDEN :])
-        new_cell: F4 = forget * cell + enter * candidate
-        return leave * np.tanh(new_cell), new_cell
+        np.tanh(gates, out=gates)
+        enter, forget, candidate, leave = (gates[:, start : start + HIDDEN] for start in range(0, 4 * HIDDEN, HIDDEN))
+        new_cell: F4 = (1 + forget) * cell
+        new_cell += (1 + enter) * candidate
+        new_cell *= _HALF
+        new_hidden: F4 = np.tanh(new_cell)
+        new_hidden *= 1 + leave
+        new_hidden *= _HALF
+        return new_hidden, new_cell
 
 
 def _as_matrix(kernel: F4) -> F4:
@@ -145,11 +154,3 @@ def _as_matrix(kernel: F4) -> F4:
 def _relu(values: F4, bias: F4) -> F4:
     values += bias
     return np.maximum(values, 0, out=values)
-
-
-def _sigmoid(values: F4) -> F4:
-    # 1 / (1 + e^-x) by way of tanh, which does not overflow
-    result: F4 = np.tanh(values * np.float32(0.5))
-    result += 1
-    result *= np.float32(0.5)
-    return result
