@@ -75,8 +75,8 @@ class CascadedCall:
         self._end_reason = ""
         self._accepted = False
         self._connected_at = 0.0
-        self._notes = Notes(offer.call_id, send)
-        self._controls = Controls(offer, send, self._post, self._say, self._end_after_answer)
+        self._notes = Notes(offer.call_id, send, offer.history)
+        self._controls = Controls(offer, send, self._post, self._say, self._end_after_answer, self._notes.transcript)
         self._answered = AnsweredCall(self._controls, self._notes)
         self._brain: Brain | None = None
         self._port: RowPort[SpeechEvent] | None = None

@@ -1,7 +1,7 @@
 """What a brain does to its call, as messages to the signalling plane and as work for the conversation."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,10 +25,11 @@ class Controls:
         post: Callable[[Callable[[], Awaitable[None]]], None],
         say: Callable[[str], Awaitable[None]],
         hang_up: Callable[[], Awaitable[None]],
+        transcript: Sequence[Mapping[str, Any]],
     ) -> None:
         self._call_id, self._send, self._post, self._say, self._hang_up = offer.call_id, send, post, say, hang_up
         self._variables = dict(offer.variables)
-        self._history = tuple(offer.history)
+        self._transcript = transcript
         self._transferred: asyncio.Future[str] | None = None
         self.ending: str | None = None
         party = offer.party
@@ -51,8 +52,8 @@ class Controls:
 
     @property
     def history(self) -> tuple[Mapping[str, Any], ...]:
-        """What was said before another worker died; () in a new call."""
-        return self._history
+        """What has been said so far, also in a worker that died."""
+        return tuple(self._transcript)
 
     @property
     def transferring(self) -> bool:

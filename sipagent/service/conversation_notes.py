@@ -1,6 +1,6 @@
 """What a conversation leaves behind: its transcript, its numbers, and the events for those who watch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from sipagent.pipeline.chat import Usage
@@ -24,11 +24,14 @@ MAX_TOOL_CHARACTERS: Final = 500  # of arguments and results in an event
 class Notes:
     """Reads the frames that leave a pipeline. Times in a transcript are call time: milliseconds received so far."""
 
-    def __init__(self, call_id: str, send: Callable[[FromWorker], None]) -> None:
+    def __init__(
+        self, call_id: str, send: Callable[[FromWorker], None], history: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        """`history` are the lines of the worker that had the call before."""
         self._call_id, self._send = call_id, send
         self._port: AudioPort | None = None
         self._agent_since_ms = 0
-        self.transcript: list[dict[str, Any]] = []
+        self.transcript: list[dict[str, Any]] = [dict(line) for line in history]
         self.usage: dict[str, float] = {}
 
     def attach(self, port: AudioPort) -> None:
@@ -80,7 +83,7 @@ class Notes:
         line = {"role": role, "text": text, "at_ms": at_ms, "interrupted": interrupted}
         self.event("transcript", **line)
         last = self.transcript[-1] if self.transcript else None
-        if role == "assistant" and last is not None and last["role"] == role and not last["interrupted"]:
+        if role == "assistant" and last is not None and last["role"] == role and not last.get("interrupted"):
             last["text"] += f" {text}"
             last["interrupted"] = interrupted
         else:

@@ -132,7 +132,8 @@ async def test_a_call_taken_over_goes_on_with_its_history_and_does_not_greet_aga
         await parent.transcript("cut off")
         assert not [event for event in parent.events("transcript") if event["text"] == "Hello."]
         parent.say(Ended("call-1", "remote"))
-        await parent.finished()
+        lines = [line["text"] for line in (await parent.finished()).transcript]
+        assert lines[:2] == ["Hello.", "Hi."] and "cut off" in lines[2]
         await line.close()
 
 
