@@ -67,7 +67,7 @@ class Conversation:
         `on_frame` is told once of every frame that leaves the pipeline, except the ticks.
         """
         self.context = context
-        self.held = False  # on hold nobody is asked whether they are there
+        self.held = False  # on hold nobody is asked whether they are there, and silence ends no call
         self._port, self._talk, self._on_frame = port, talk, on_frame
         self._task = PipelineTask(pipeline, task, self._leave)
         self._voice = pipeline.input_of(voice)
@@ -177,6 +177,8 @@ class Conversation:
             await self._tick(now)
 
     async def _tick(self, now: float) -> None:
+        if self.held:
+            self._task.touch()
         await self._task.push(Tick(now))
         if self._failed and self._giving_up is None:
             # In a task of its own: the voice's mailbox may be full, and only ticks can empty it.

@@ -51,8 +51,12 @@ class PipelineTask:
     async def push(self, frame: Frame) -> None:
         """Give a frame to the head of the pipeline."""
         if isinstance(frame, ACTIVITY):
-            self._active_at = self._clock()
+            self.touch()
         await self._head(frame)
+
+    def touch(self) -> None:
+        """Count the present moment as activity: the idle limit begins anew."""
+        self._active_at = self._clock()
 
     def stop(self, reason: str) -> None:
         """End at once; what has not been played is lost. For a graceful end push `EndCall`."""
@@ -82,7 +86,7 @@ class PipelineTask:
                 await self._on_end(Metric("heartbeat_ms", (self._heartbeat_out_at - frame.sent_at) * 1e3))
             return
         if isinstance(frame, ACTIVITY):
-            self._active_at = self._clock()
+            self.touch()
         if self._on_end is not None:
             await self._on_end(frame)
         if isinstance(frame, EndCall):

@@ -332,6 +332,28 @@ def test_nobody_is_asked_while_on_hold_or_after_an_answer() -> None:
     call(test, silence_seconds=5.0, silence_prompts=("Still there?",))
 
 
+def test_a_call_without_a_word_ends_but_not_while_on_hold() -> None:
+    async def test(c: Call) -> None:
+        c.conversation.held = True
+        await c.until(30.0)
+        assert not c.run.done()
+        c.conversation.held = False
+        assert await c.over(41.0) == "idle"
+
+    call(test, idle_seconds=10.0)
+
+
+def test_a_typed_message_is_answered_and_a_clip_is_played_as_it_is() -> None:
+    async def test(c: Call) -> None:
+        await c.conversation.message("What is your address?")
+        await c.conversation.play(AgentAudio(tone(1.0, 16000), 16000, "(a chime)"))
+        await c.until(6.0)
+        assert c.script.turns == [UserTurn("What is your address?")]
+        assert Heard("(a chime)") in c.log.of(Heard)
+
+    call(test)
+
+
 def test_a_deaf_recogniser_is_apologised_for_and_then_the_call_ends() -> None:
     async def test(c: Call) -> None:
         for at_s in (1.0, 15.0, 30.0):
