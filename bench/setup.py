@@ -3,8 +3,8 @@
     python -m bench.setup --json
     python -m bench.setup --rates 50 100 150 200 --seconds 5
 
-The engine runs in a process of its own and answers at once (180, then 200); sipp calls, acknowledges, hangs up. Response
-times are sipp's own (its -trace_rtt file, in ms), CPU is that of the engine's process.
+The engine runs in a process of its own and answers at once (180, then 200); sipp calls, acknowledges, hangs up.
+Response times are sipp's own (its -trace_rtt file, in ms), CPU is that of the engine's process.
 """
 
 import argparse
@@ -137,9 +137,8 @@ def main() -> None:
     if options.json:
         print(json.dumps({"benchmark": "setup", "cores": os.cpu_count(), "runs": rows}))
         return
-    print(
-        f"{'calls/s':>8} {'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8} {'max ms':>8} {'core':>6} {'ms/call':>8} {'again':>6}"
-    )
+    titles = ("calls/s", "p50 ms", "p95 ms", "p99 ms", "max ms", "core", "ms/call", "again")
+    print(" ".join(f"{title:>{6 if title in ('core', 'again') else 8}}" for title in titles))
     for row in rows:
         print(
             f"{row['rate']:>8} {row['p50_ms']:>8} {row['p95_ms']:>8} {row['p99_ms']:>8} {row['max_ms']:>8}"

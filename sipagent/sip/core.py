@@ -191,6 +191,11 @@ class UserAgent:
         if found is not None:
             found[0].on_ack(request, now)
 
+    def tag_of(self, invite: Incoming) -> str:
+        """The To tag of an INVITE's responses."""
+        call = self._invites.get(invite.key)
+        return call.dialog.local_tag if call is not None and call.dialog is not None else self.layer.token()
+
     def cancel(self, invite: Incoming, request: Request, now: float) -> None:
         """CANCEL; of an initial INVITE it ends the call, of a re-INVITE only that."""
         call = self._invites.get(invite.key)

@@ -36,6 +36,9 @@ class RequestUser(Protocol):
     def ack(self, request: Request, flow: Flow, now: float) -> None:
         """The ACK of a 2xx."""
 
+    def tag_of(self, invite: "Incoming") -> str:
+        """The To tag that an INVITE's responses carry."""
+
     def cancel(self, invite: "Incoming", request: Request, now: float) -> None:
         """CANCEL of an INVITE that may have been answered already; the CANCEL itself has its 200."""
 
@@ -234,7 +237,9 @@ class TransactionLayer:
             if invite is None and not self._user.answers(flow):
                 self.discard(incoming)
                 return
-            self.respond(incoming, message.make_response(request, status, to_tag=self.token(8)), now)
+            # RFC 3261 §9.2: the tag should be that of the INVITE's responses
+            tag = self._user.tag_of(invite) if invite is not None else self.token()
+            self.respond(incoming, message.make_response(request, status, to_tag=tag), now)
             if invite is not None:
                 self._user.cancel(invite, request, now)
         else:

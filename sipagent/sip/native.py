@@ -311,7 +311,8 @@ class NativeEngine:
         """Connect to the next target of a URI (RFC 3263); each is tried once for one request."""
         remaining = self._searches.get(wanted.key)
         if remaining is None:
-            remaining = list(await self._targets(wanted))
+            # attempts that needed no Locate were made at the first targets
+            remaining = list(await self._targets(wanted))[wanted.attempt :]
             self._searches[wanted.key] = remaining
             while len(self._searches) > MAX_SEARCHES:
                 forgotten, _ = self._searches.popitem(last=False)

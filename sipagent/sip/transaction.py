@@ -188,8 +188,9 @@ class ClientTransaction:
             if before is not State.COMPLETED:
                 self._ack = message.serialize(failure_ack(self.request, response))
                 self._stop(now + (0.0 if self._reliable else self._settings.timer_d_s))
+            self._outputs.append(Transmit(self._ack))  # before the user may send the request again
+            if before is not State.COMPLETED:
                 self._outputs.append(Deliver(response))
-            self._outputs.append(Transmit(self._ack))
         else:
             if before is not State.ACCEPTED:
                 linger_s = self._settings.give_up_s if self.invite else 0.0 if self._reliable else self._settings.t4_s

@@ -367,6 +367,22 @@ def test_info_and_message_travel_within_the_call() -> None:
     ]
 
 
+def test_request_with_an_older_number_gets_500() -> None:
+    net, a, b = pair()
+    handle, other = established(net, a, b)
+    for body in (b"1", b"2"):
+        call = a.agent.call(handle)
+        assert call is not None
+        call.send_in_dialog("INFO", "text/plain", body, a.now)
+        net.run(1)
+    old = a.requests("INFO")[0].replace("branch=z9hG4bK", "branch=z9hG4bKold")
+    net.inject(A, B, old.encode())
+    net.run(1)
+    assert len(b.responses(500)) == 1
+    assert [event.body for event in b.of(InDialogMessage)] == [b"1", b"2"]
+    del other
+
+
 def test_transfer_is_asked_accepted_reported_and_done() -> None:
     net, a, b = pair()
     handle, other = established(net, a, b)

@@ -147,8 +147,8 @@ def test_refusal_is_acknowledged_each_time_but_told_once() -> None:
     machine = client("INVITE")
     machine.receive(response(486), 1.0)
     outputs = machine.drain()
-    assert [type(out) for out in outputs] == [Deliver, Transmit]
-    acknowledgement = outputs[1]
+    assert [type(out) for out in outputs] == [Transmit, Deliver]
+    acknowledgement = outputs[0]
     assert isinstance(acknowledgement, Transmit)
     parsed, _ = message.parse_message(acknowledgement.data)
     assert isinstance(parsed, Request)

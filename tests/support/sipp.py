@@ -48,13 +48,15 @@ async def sipp(
     limit_s: float = 20,
     extra: tuple[str, ...] = (),
 ) -> AsyncIterator[Sipp]:
-    """Run a scenario file (or "uac"/"uas", the built-in ones); skips the test when sipp is not installed."""
+    """Run a scenario: a file's name, XML text, or "uac"/"uas", the built-in ones; skips without sipp."""
     if shutil.which("sipp") is None:
         pytest.skip("sipp is not installed")
-    path = SCENARIOS / scenario
-    which = ("-sf", str(path)) if path.suffix == ".xml" else ("-sn", scenario)
     words = [word for key, value in (keys or {}).items() for word in ("-key", key, value)]
     with tempfile.TemporaryDirectory(prefix="sipp") as name:
+        which = ("-sf", str(SCENARIOS / scenario)) if scenario.endswith(".xml") else ("-sn", scenario)
+        if scenario.startswith("<?xml"):
+            (Path(name) / "scenario.xml").write_text(scenario)
+            which = ("-sf", "scenario.xml")
         process = await asyncio.create_subprocess_exec(
             *("sipp", *([remote] if remote else []), *which, "-i", "127.0.0.1", "-p", str(port), "-t", transport),
             *("-m", str(calls), "-r", str(rate), "-s", service, "-nostdin", "-timeout", str(limit_s), "-timeout_error"),
