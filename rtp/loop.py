@@ -15,7 +15,7 @@ from sipagent.rtp.waking import Waker
 
 MAX_MESSAGE: Final = 1 << 20
 EVENTS_WAITING: Final = 10_000  # while signalling is busy; the oldest are dropped beyond
-COMMANDS_PER_TICK: Final = 64  # so that a burst of new calls does not cost the others their deadline
+COMMANDS_NS: Final = 1_000_000  # of a tick for commands: a burst of new calls must not cost the others their deadline
 PACING_TICKS: Final = 2000
 PUBLISH_TICKS: Final = 200
 
@@ -48,24 +48,23 @@ class ControlChannel:
                 return
             self._waiting.popleft()
 
-    def receive(self) -> list[Command]:
-        """The commands that have come, at most COMMANDS_PER_TICK; what is no command is skipped."""
-        commands: list[Command] = []
-        while len(commands) < COMMANDS_PER_TICK:
+    def receive(self) -> Command | None:
+        """The next command, None when there is none; what is no command is skipped."""
+        while True:
             try:
                 data = self._end.recv(MAX_MESSAGE)
             except BlockingIOError:
-                break
+                return None
             except OSError:
                 data = b""
             if not data:
                 self.closed = True
-                break
+                return None
             try:
-                commands.append(self._decode(data))
+                command: Command = self._decode(data)
             except msgspec.MsgspecError:
                 continue
-        return commands
+            return command
 
 
 class Pacing:
@@ -116,7 +115,10 @@ def run_loop(plane: MediaPlane, channel: ControlChannel, waker: Waker, tick_ms: 
         pacing.began(late_ns, now_ns)
         waker.wake(plane.tick(tick, now_ns))
         channel.flush()
-        for command in channel.receive():
+        begun_ns = monotonic_ns()
+        while (command := channel.receive()) is not None:
             if isinstance(command, Shutdown):
                 return
             plane.handle(command, now_ns)
+            if monotonic_ns() > begun_ns + COMMANDS_NS:
+                break

@@ -46,6 +46,7 @@ from sipagent.rtp.timeline import Timeline
 
 Rows = NDArray[np.intp]
 
+HISTORY: Final = 1024  # samples before position 0 that may be looked at
 SLOW_TICKS: Final = 20  # gauges, silence and forgotten digits are looked at every tenth of a second
 
 
@@ -219,7 +220,8 @@ class MediaPlane:
         table.worker[row] = command.worker
         table.reflex[row] = command.reflex
         table.rx_head[row] = table.tx_clock[row] = table.rx_last_ns[row] = 0
-        table.rx_pcm[row] = 0  # nothing of another call may be heard, by a person or by a model
+        # Nothing of another call may be heard. Readers stop at position 0; concealment looks back a little further.
+        table.rx_pcm[row, -HISTORY:] = 0
         table.sent_pcm[row] = 0
         table.counters[row] = 0
         table.gauges[row] = 0

@@ -31,6 +31,7 @@ class Playback:
         self._digits: dict[int, str] = {}  # rows whose player sounds digits in-band
         self._playing = np.zeros(len(generation), np.bool_)
         sender.mixers.append(self.mix)
+        sender.mixing = lambda: bool(self._players)
 
     def play(self, command: Play, rate_hz: int) -> None:
         """Begin a prompt as soon as it is loaded."""
@@ -38,7 +39,7 @@ class Playback:
         self._loading[command.row] = (command, future)
         if command.exclusive:
             self._sender.drop_speech(command.row)
-            self._sender.held[command.row] = True
+            self._sender.hold(command.row, True)
 
     def play_digits(self, row: int, digits: str, rate_hz: int, duration_ms: int, gap_ms: int) -> None:
         """Sound digits in-band, speech waiting meanwhile; ValueError when they are none."""
@@ -49,7 +50,7 @@ class Playback:
     def stop(self, row: int) -> None:
         """Fade the row's prompt out within one packet."""
         if self._loading.pop(row, None) is not None:
-            self._sender.held[row] = False
+            self._sender.hold(row, False)
         player = self._players.get(row)
         if player is not None:
             player.stopping = True
@@ -59,7 +60,8 @@ class Playback:
         self._loading.pop(row, None)
         self._players.pop(row, None)
         self._digits.pop(row, None)
-        self._playing[row] = self._sender.held[row] = False
+        self._playing[row] = False
+        self._sender.hold(row, False)
 
     def shut_down(self) -> None:
         """End the loading thread."""
@@ -74,7 +76,7 @@ class Playback:
             try:
                 pcm = future.result()
             except (ConfigError, OSError) as error:
-                self._sender.held[row] = False
+                self._sender.hold(row, False)
                 self._emit(MediaProblem(str(error), row, command.generation))
                 self._emit(PlayEnded(row, command.generation, command.source))
                 continue
@@ -95,11 +97,12 @@ class Playback:
             self._end(row)
         self._players[row] = player
         self._playing[row] = True
-        self._sender.held[row] = player.exclusive
+        self._sender.hold(row, player.exclusive)
 
     def _end(self, row: int) -> None:
         player = self._players.pop(row)
-        self._playing[row] = self._sender.held[row] = False
+        self._playing[row] = False
+        self._sender.hold(row, False)
         generation = int(self._generation[row])
         digits = self._digits.pop(row, None)
         if digits is not None:

@@ -33,6 +33,7 @@ JUMP_NS: Final = 1_000_000_000  # a timestamp further than this from where the c
 LATE_IN_A_ROW: Final = 4  # after so many late packets the line has become longer: begin anew where we are
 TALK_SPURT_MS: Final = 200  # after such a pause a packet is not late, it begins a talk spurt
 _CYCLE: Final = 1 << 16
+_FORM: Final = 4096  # form = kind * 4096 + octets of the packet
 _ROUNDS: Final = 64  # packets per row that one tick may make up
 
 
@@ -69,19 +70,21 @@ class Receiver:
         self._next_sequence = np.zeros(rows, np.int64)
         self._next_timestamp = np.zeros(rows, np.int64)
         self._next_position = np.zeros(rows, np.int64)
-        self._ticks = np.full(rows, 160, np.int64)  # RTP timestamp units per packet
         self._samples = np.full(rows, 160, np.int64)  # samples per packet
         self._sample_ns = np.full(rows, 125_000, np.int64)
         self._samples_per_tick = np.ones(rows, np.int64)
         self._late_run = np.zeros(rows, np.int64)
-        # What the next packet of a row begins with, octet for octet, if all goes well: V=2 PT, number, timestamp, SSRC.
-        self._expected = np.zeros((rows, 12), np.uint8)
+        # What the next packet of a row begins with, octet for octet, if all goes well: V=2 PT, number, timestamp, SSRC;
+        # behind that its form (kind and length). Rows that go the fast way keep number and timestamp nowhere else,
+        # `_settle` brings the other columns up to date.
+        self._expected = np.zeros((rows, 16), np.uint8)
         self._expected_words = self._expected.view(np.uint32)
         self._expected_sequence = self._expected[:, 2:4].view(">u2")[:, 0]
         self._expected_timestamp = self._expected[:, 4:8].view(">u4")[:, 0]
         self._expected_ssrc = self._expected[:, 8:12].view(">u4")[:, 0]
-        self._expected_length = np.zeros(rows, np.int64)
-        self._expected_kind = np.zeros(rows, np.int64)
+        self._form = self._expected_words[:, 3]
+        self._fast = np.zeros(rows, np.bool_)  # the row goes the fast way
+        self._settled = np.zeros(rows, np.int64)  # next number when it was settled last
         self._index = np.zeros(rows, np.intp)
         self._received = table.counters[:, COUNTER["packets_received"] : COUNTER["octets_received"] + 1]
         self.events: list[EventPacket] = []  # telephone events of this tick
@@ -100,6 +103,8 @@ class Receiver:
         self.kinds[row] = Kind.UNKNOWN
         self.receiving[row] = self._started[row] = False
         self._candidate_next[row] = -1
+        self._fast[row] = False
+        self._expected[row, 0] = 0
         self._sample_ns[row] = 1_000_000_000 // rate_hz
         self._samples[row] = rate_hz // 50
         self._late_run[row] = 0
@@ -117,6 +122,7 @@ class Receiver:
         for payload_type, kind in kinds.items():
             table[payload_type & 127] = kind
         rate_hz = int(self._table.rate_hz[row])
+        self._settle(np.array([row]))
         self.kinds[row] = table
         self.receiving[row] = receiving
         self._samples_per_tick[row] = max(1, rate_hz // clock_rate_hz)
@@ -131,17 +137,20 @@ class Receiver:
 
     def follow_anyone(self, row: int) -> None:
         """The far end has changed: the next valid packet begins a new time line, whatever its SSRC."""
+        self._settle(np.array([row]))
         self._started[row] = False
         self._expect(np.array([row]))
 
     def close(self, row: int) -> None:
         """Nothing is received any more, and the row's clock stands."""
+        self._settle(np.array([row]))
         self.receiving[row] = False
         self.delay.forget(np.array([row]))
         self._expect(np.array([row]))
 
     def continues(self, row: int, ssrc: int, sequence: int) -> bool:
         """Whether a packet from another address goes on with the stream that this row follows (NAT rebinding)."""
+        self._settle(np.array([row]))
         ahead = (sequence - int(self.highest_sequence[row])) % _CYCLE
         return bool(self._started[row]) and int(self.ssrc[row]) == ssrc and 0 < ahead < MAX_DROPOUT
 
@@ -153,21 +162,23 @@ class Receiver:
         count = len(rows)
         order = np.arange(count)
         self._index[rows[::-1]] = order[::-1]
-        seen = batch.data[:, :12].view(np.uint32) if batch.data.flags.c_contiguous else _words(batch.data)
         expected = self._expected_words[rows]
-        fast = (seen == expected).all(axis=1)
-        fast &= batch.length == self._expected_length[rows]
+        words = batch.data[:, :12].view(np.uint32)
+        form = expected[:, 3]
+        fast = (words == expected[:, :3]).all(axis=1)
+        fast &= batch.length == form % _FORM
         fast &= self._index[rows] == order  # the first of its row
         if fast.all():
-            self._continue(rows, batch.data, now_ns)
+            self._continue(rows, batch.data, form, now_ns)
             return
         chosen = np.flatnonzero(fast)
         if len(chosen):
-            self._continue(rows[chosen], batch.data[chosen], now_ns)
+            self._continue(rows[chosen], batch.data[chosen], form[chosen], now_ns)
         rest = batch.take(np.flatnonzero(~fast))
         while len(rest):
             self._index[rest.rows[::-1]] = np.arange(len(rest))[::-1]
             first = self._index[rest.rows] == np.arange(len(rest))
+            self._settle(rest.rows[first])
             self._examine(rest.take(np.flatnonzero(first)), now_ns)
             rest = rest.take(np.flatnonzero(~first))
 
@@ -179,6 +190,7 @@ class Receiver:
             rows = np.flatnonzero(due)
             if not len(rows):
                 return
+            self._settle(rows)
             _, position, slot = self._slots.earliest(rows)
             room = np.maximum(position - self._table.rx_head[rows], 1)
             self._fill(rows, np.minimum(self._samples[rows], room), room, slot)
@@ -199,34 +211,37 @@ class Receiver:
                 self._timeline.fill(rows[same], samples[same], formats.decode(form, payload[same, :octets]))
         self._timeline.fill(rows[~bridged], samples[~bridged])
 
-    def _continue(self, rows: Rows, data: NDArray[np.uint8], now_ns: int) -> None:
+    def _continue(self, rows: Rows, data: NDArray[np.uint8], form: NDArray[np.uint32], now_ns: int) -> None:
         """The fast way: each packet is the one that its row expects."""
-        kinds, lengths = self._expected_kind[rows], self._expected_length[rows]
-        if (kinds == kinds[0]).all() and (lengths == lengths[0]).all():
-            pcm = formats.decode(int(kinds[0]), data[:, packet.HEADER : int(lengths[0])])
-            self._timeline.append(rows, pcm)
-        else:
-            code = kinds * _CYCLE + lengths
-            for each in np.unique(code):
-                same = np.flatnonzero(code == each)
-                kind, length = divmod(int(each), _CYCLE)
-                pcm = formats.decode(kind, data[same, packet.HEADER : length])
-                self._timeline.append(rows[same], pcm)
-        head = self._table.rx_head[rows]
+        if not (form == form[0]).all():
+            for each in np.unique(form):
+                same = np.flatnonzero(form == each)
+                self._continue(rows[same], data[same], form[same], now_ns)
+            return
+        kind, length = divmod(int(form[0]), _FORM)
+        octets = length - packet.HEADER
+        pcm = formats.decode(kind, data[:, packet.HEADER : length])
+        head = self._timeline.append(rows, pcm)
         self.delay.observe(rows, now_ns - head * self._sample_ns[rows])
-        sequence = self._next_sequence[rows]
-        self._slots.remember(rows, sequence)
-        self.highest_sequence[rows] = sequence
-        self._next_sequence[rows] = sequence + 1
-        timestamp = (self._next_timestamp[rows] + self._ticks[rows]) & 0xFFFFFFFF
-        self._next_timestamp[rows] = timestamp
-        self._next_position[rows] = head
-        self._expected_sequence[rows] = sequence + 1
-        self._expected_timestamp[rows] = timestamp
-        self._late_run[rows] = 0
-        self._count_received(rows, lengths - packet.HEADER)
+        sequence = self._next_sequence[rows] + 1
+        self._next_sequence[rows] = sequence
+        self._expected_sequence[rows] = sequence
+        self._expected_timestamp[rows] = self._expected_timestamp[rows] + np.uint32(octets)
+        self._received[rows] += np.array((1, octets), np.uint64)
         self._table.rx_last_ns[rows] = now_ns
         self.moved[rows] = True
+
+    def _settle(self, rows: Rows) -> None:
+        """Bring the columns of rows that went the fast way up to date, before the long way looks at them."""
+        rows = rows[self._fast[rows]]
+        if not len(rows):
+            return
+        following = self._next_sequence[rows]
+        self._next_timestamp[rows] = self._expected_timestamp[rows]
+        self._next_position[rows] = self._table.rx_head[rows]
+        self.highest_sequence[rows] = np.maximum(self.highest_sequence[rows], following - 1)
+        self._slots.remember_all(rows, self._settled[rows], following)
+        self._settled[rows] = following
 
     def _examine(self, batch: Batch, now_ns: int) -> None:
         """The long way, for packets of which no two are of the same row."""
@@ -415,10 +430,9 @@ class Receiver:
             self._append(rows[same], pcm, skip[same])
             self._next_timestamp[rows[same]] = (timestamp[same] + octets) & 0xFFFFFFFF
             self._next_position[rows[same]] = position[same] + pcm.shape[1]
-            self._ticks[rows[same]] = octets
             self._samples[rows[same]] = pcm.shape[1]
-            self._expected_kind[rows[same]] = form
-            self._expected_length[rows[same]] = octets + packet.HEADER
+            self._form[rows[same]] = form * _FORM + octets + packet.HEADER
+            self._late_run[rows[same]] = np.where(skip[same] < pcm.shape[1], 0, self._late_run[rows[same]])
 
     def _append(self, rows: Rows, pcm: NDArray[np.int16], skip: NDArray[np.int64]) -> None:
         """Append packets; the first `skip` [n] samples of each come too late, their time is filled."""
@@ -434,11 +448,13 @@ class Receiver:
     def _expect(self, rows: Rows) -> None:
         """Write what the next packet of each row has to begin with to go the fast way; version 0 where none can."""
         plain = self.receiving[rows] & self._started[rows] & ~self._anew[rows] & (self._slots.waiting[rows] == 0)
-        plain &= (self._next_position[rows] == self._table.rx_head[rows]) & (self._expected_kind[rows] > 0)
-        kind = self._expected_kind[rows]
+        kind = self._form[rows] // _FORM
+        plain &= (self._next_position[rows] == self._table.rx_head[rows]) & (kind > 0)
         # The lowest payload type that means this kind; a sender that uses another one goes the long way.
         match = self.kinds[rows] == kind[:, None]
         plain &= match.any(axis=1)
+        self._fast[rows] = plain
+        self._settled[rows] = self._next_sequence[rows]
         self._expected[rows, 0] = np.where(plain, 0x80, 0)
         self._expected[rows, 1] = match.argmax(axis=1)
         self._expected_sequence[rows] = self._next_sequence[rows] & (_CYCLE - 1)
@@ -469,10 +485,6 @@ class Receiver:
                     payload_type=int(headers.payload_type[index]),
                 )
             )
-
-
-def _words(data: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    return np.ascontiguousarray(data[:, :12]).view(np.uint32)
 
 
 def _only(headers: Headers, chosen: NDArray[np.intp]) -> Headers:

@@ -41,6 +41,13 @@ class ReorderBuffer:
         """Note that these extended sequence numbers have come."""
         self._history[rows, sequence & (HISTORY - 1)] = sequence
 
+    def remember_all(self, rows: Rows, start: NDArray[np.int64], end: NDArray[np.int64]) -> None:
+        """Note that all numbers from `start` [n] up to `end` [n], without it, have come."""
+        number = end[:, None] - 1 - np.arange(HISTORY)
+        inside = number >= start[:, None]
+        slot = number & (HISTORY - 1)
+        self._history[rows[:, None], slot] = np.where(inside, number, self._history[rows[:, None], slot])
+
     def store(
         self,
         rows: Rows,

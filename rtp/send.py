@@ -29,6 +29,8 @@ RESUME_PACKETS: Final = 10  # speech that goes on within so many packets was not
 NEVER: Final = 1 << 62
 _NOISE: Final = 1 << 15
 _SEED: Final = 711
+_FORM: Final = 256  # form = samples per packet * 256 + kind
+_STRIDE_OF_NOISE: Final = 7919  # so that no two rows hiss alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,9 @@ class Sender:
         self._period = np.full(rows, 4, np.int64)  # ticks per packet
         self.samples = np.full(rows, 160, np.int64)  # samples per packet
         self.ticks = np.full(rows, 160, np.int64)  # RTP timestamp units per packet
-        self.kind = np.zeros(rows, np.int64)
+        self._form = np.zeros(rows, np.int64)
+        # A row that has just begun, is on hold, is held, or whose next packet is marked: never simply more of the same.
+        self._unusual = np.ones(rows, np.bool_)
         self.payload_type = np.zeros(rows, np.uint8)
         self.sequence = np.zeros(rows, np.int64)  # of the next packet
         self.timestamp = np.zeros(rows, np.int64)
@@ -75,10 +79,10 @@ class Sender:
         self._talking = np.zeros(rows, np.bool_)
         self._mark_next = np.ones(rows, np.bool_)  # the next packet with sound carries the marker bit
         self._gain = np.ones(rows, np.float32)
-        self._dry = np.zeros(rows, np.int64)  # packets without speech since the last with it
+        self._spoke_until = np.full(rows, -NEVER, np.int64)  # tx_clock at which the last speech ended
         self.held = np.zeros(rows, np.bool_)  # speech waits: an exclusive prompt is playing
-        self.ducked_by_us = np.zeros(rows, np.bool_)
         self.mixers: list[Mixer] = []
+        self.mixing: Callable[[], bool] = lambda: False  # whether any mixer has something to add
         self._packets_sent = table.counters[:, COUNTER["packets_sent"] : COUNTER["octets_sent"] + 1]
 
     # ---- rows come and go
@@ -91,9 +95,10 @@ class Sender:
         self._ssrc_field[row] = self.ssrc[row]
         self.due[row] = NEVER
         self.sending[row] = self._talking[row] = self.held[row] = False
+        self._unusual[row] = True
         self._mark_next[row] = True
         self._gain[row] = 1.0
-        self._dry[row] = NEVER
+        self._spoke_until[row] = -NEVER
         self.drop_speech(row)
 
     def set_format(
@@ -105,7 +110,8 @@ class Sender:
         ptime_ms = int(self._period[row]) * self._tick_ms
         self.samples[row] = ptime_ms * rate_hz // 1000
         self.ticks[row] = ptime_ms * clock_rate_hz // 1000
-        self.kind[row] = kind
+        self._form[row] = int(self.samples[row]) * _FORM + kind
+        self._unusual[row] = True
         self.payload_type[row] = payload_type
         self.sending[row] = sending
         if self.due[row] == NEVER:
@@ -115,6 +121,11 @@ class Sender:
         """Nothing is sent any more."""
         self.due[row] = NEVER
         self.sending[row] = False
+
+    def hold(self, row: int, held: bool) -> None:
+        """Let speech wait, or go on."""
+        self.held[row] = held
+        self._unusual[row] = True
 
     def drop_speech(self, row: int) -> None:
         """Flush what a worker has queued, without its asking."""
@@ -131,16 +142,19 @@ class Sender:
         due = np.flatnonzero(self.due <= tick)
         if not len(due):
             return []
-        behind = (tick - self.due[due]) // self._period[due]
-        if (behind >= MAX_BURST).any():
-            self._leave_out(due, behind)
-        self.due[due] += self._period[due]
-        outgoing = []
-        code = self.samples[due] * 256 + self.kind[due]
-        for each in (code[:1] if (code == code[0]).all() else np.unique(code)).tolist():
-            rows = due[code == each]
-            outgoing.append(self._compose(rows, each // 256, each % 256, events))
-        return outgoing
+        when = self.due[due]
+        period = self._period[due]
+        if (when < tick).any():
+            behind = (tick - when) // period
+            if (behind >= MAX_BURST).any():
+                self._leave_out(due, behind)
+                when = self.due[due]
+        self.due[due] = when + period
+        special = self._special()
+        code = self._form[due]
+        if (code == code[0]).all():
+            return [self._compose(due, int(code[0]), special, events)]
+        return [self._compose(due[code == each], int(each), special, events) for each in np.unique(code)]
 
     def advance(self, rows: Rows) -> None:
         """Move the numbers of `rows` past a packet that was sent."""
@@ -155,20 +169,50 @@ class Sender:
         self._table.tx_clock[rows] += missed * self.samples[rows]
         self._mark_next[rows] = True
 
-    def _compose(self, rows: Rows, samples: int, kind: int, events: Mapping[int, object]) -> Outgoing:
+    def _special(self) -> NDArray[np.bool_]:
+        """Rows in which this packet is not simply more of what the last one was, bool[rows]."""
         table = self._table
-        mixed = self._speak(rows, samples)
+        special = table.tx_flush_to > table.tx_flush_done
+        special |= table.mark_done < table.mark_count
+        special |= self._gain != 1.0
+        special |= table.tx_gain != 1.0
+        special |= (table.duck != 0) & (table.reflex != 0)
+        special |= self._unusual
+        return special
+
+    def _compose(self, rows: Rows, form: int, special: NDArray[np.bool_], events: Mapping[int, object]) -> Outgoing:
+        samples, kind = divmod(form, _FORM)
+        table = self._table
         clock = table.tx_clock[rows]
-        self._sent.write(rows, clock, mixed)
-        table.tx_clock[rows] = clock + samples
         timestamp = self.timestamp[rows]
         self.timestamp[rows] = timestamp + self.ticks[rows]
-        sends = self.sending[rows]
-        if events:
-            sends &= ~np.isin(rows, np.fromiter(events, np.intp, len(events)))
-        if not sends.all():
-            chosen = np.flatnonzero(sends)
-            rows, mixed, timestamp = rows[chosen], mixed[chosen], timestamp[chosen]
+        start = table.tx_read[rows]
+        waiting = table.tx_head[rows] - start
+        talking = self._talking[rows]
+        usual = np.where(talking, waiting >= samples, waiting <= 0)
+        usual &= ~special[rows]
+        plain = usual.all() and not self.mixing()
+        if plain:
+            mixed = self._go_on(rows, samples, clock, start, talking)
+        elif self.mixing():
+            mixed = self._speak(rows, samples)
+        else:
+            mixed = np.empty((len(rows), samples), np.int16)
+            mixed[usual] = self._go_on(rows[usual], samples, clock[usual], start[usual], talking[usual])
+            mixed[~usual] = self._speak(rows[~usual], samples)
+        self._sent.write(rows, clock, mixed)
+        table.tx_clock[rows] = clock + samples
+        second = self.payload_type[rows]
+        if not plain or events:
+            sends = self.sending[rows]
+            if events:
+                sends &= ~np.isin(rows, np.fromiter(events, np.intp, len(events)))
+            if not sends.all():
+                chosen = np.flatnonzero(sends)
+                rows, mixed, timestamp, second = rows[chosen], mixed[chosen], timestamp[chosen], second[chosen]
+            marker = self._mark_next[rows] & self._talking[rows]
+            self._mark_next[rows] &= ~marker
+            second |= marker.view(np.uint8) << 7
         if not len(rows):
             return Outgoing(rows, np.zeros(0, np.int64))
         payload = formats.encode(kind, mixed)
@@ -178,11 +222,25 @@ class Sender:
         self.sequence[rows] = sequence + 1
         self._sequence_field[rows] = sequence
         self._timestamp_field[rows] = timestamp
-        marker = self._mark_next[rows] & self._talking[rows]
-        self._mark_next[rows] &= ~marker
-        self.packets[rows, 1] = self.payload_type[rows] | (marker.view(np.uint8) << 7)
+        self.packets[rows, 1] = second
         self._packets_sent[rows] += np.array([1, octets], np.uint64)
         return Outgoing(rows, np.full(len(rows), HEADER + octets))
+
+    def _go_on(
+        self, rows: Rows, samples: int, clock: NDArray[np.int64], start: NDArray[np.int64], talking: NDArray[np.bool_]
+    ) -> NDArray[np.int16]:
+        """The next packet of rows that go on as before: full packets of speech where they talk, else silence."""
+        table = self._table
+        if talking.all():
+            table.tx_read[rows] = start + samples
+            return self._speech.read(rows, start, samples)
+        pcm = self._noise.read(np.zeros(len(rows), np.intp), (clock + rows * _STRIDE_OF_NOISE) & (_NOISE - 1), samples)
+        some = np.flatnonzero(talking)
+        if len(some):
+            speaking = rows[some]
+            pcm[some] = self._speech.read(speaking, start[some], samples)
+            table.tx_read[speaking] = start[some] + samples
+        return pcm
 
     def _speak(self, rows: Rows, samples: int) -> NDArray[np.int16]:
         """What each row says in this packet, i2[n, samples]; moves tx_read, marks and flushes."""
@@ -195,12 +253,12 @@ class Sender:
         may = self.sending[rows] & ~self.held[rows]
         count = np.where(may, np.clip(waiting, 0, samples), 0)
         full = count == samples
-        self._count_dry(rows, count)
+        self._count_dry(rows, count, samples)
         if full.all():
             pcm = self._speech.read(rows, start, samples)
             talking = full
         else:
-            phase = (table.tx_clock[rows] + rows * 7919) & (_NOISE - 1)
+            phase = (table.tx_clock[rows] + rows * _STRIDE_OF_NOISE) & (_NOISE - 1)
             pcm = self._noise.read(np.zeros(len(rows), np.intp), phase, samples)
             some = np.flatnonzero(count)
             if len(some):
@@ -224,6 +282,7 @@ class Sender:
         # A talk spurt begins: RFC 3551 §4.1.
         self._mark_next[rows] |= talking & ~self._talking[rows]
         self._talking[rows] = talking
+        self._unusual[rows] = (self._mark_next[rows] & talking) | self.held[rows] | ~self.sending[rows]
         return pcm
 
     def _flush(
@@ -248,7 +307,7 @@ class Sender:
         table.tx_flush_at[flushed] = start[index]
         table.tx_read[flushed] = np.maximum(start[index], to[index])
         table.tx_flush_done[flushed] = to[index]
-        self._dry[flushed] = NEVER  # an end that was asked for is not a dry slot
+        self._spoke_until[flushed] = -NEVER  # an end that was asked for is not a dry slot
         return index, fading
 
     def _ptime_us(self, row: int) -> int:
@@ -257,7 +316,7 @@ class Sender:
     def _apply_gain(self, rows: Rows, pcm: NDArray[np.int16], talking: NDArray[np.bool_]) -> NDArray[np.int16]:
         """Ramp to the gain that worker and ears ask for; comfort noise keeps its level."""
         table = self._table
-        ducked = ((table.duck[rows] != 0) & (table.reflex[rows] != 0)) | self.ducked_by_us[rows]
+        ducked = (table.duck[rows] != 0) & (table.reflex[rows] != 0)
         goal = np.where(ducked, table.tx_gain[rows] * self._options.duck_gain, table.tx_gain[rows])
         now = self._gain[rows]
         if ((goal == 1.0) & (now == 1.0)).all():
@@ -272,14 +331,17 @@ class Sender:
             pcm[index] = np.clip(np.rint(pcm[index] * gain), -32768, 32767)
         return pcm
 
-    def _count_dry(self, rows: Rows, count: NDArray[np.int64]) -> None:
+    def _count_dry(self, rows: Rows, count: NDArray[np.int64], samples: int) -> None:
         """Packets without speech between two with it were dry slots, if the pause was too short to be meant."""
         spoke = count > 0
-        dry = self._dry[rows]
-        again = spoke & (dry > 0) & (dry <= RESUME_PACKETS)
+        clock = self._table.tx_clock[rows]
+        talked = self._talking[rows]
+        ended = rows[talked & ~spoke]
+        self._spoke_until[ended] = np.maximum(clock[talked & ~spoke], self._spoke_until[ended])
+        pause = clock - self._spoke_until[rows]
+        again = spoke & ~talked & (pause > 0) & (pause <= RESUME_PACKETS * samples)
         if again.any():
-            self._table.counters[rows[again], COUNTER["dry_slots"]] += dry[again].astype(np.uint64)
-        self._dry[rows] = np.where(spoke, 0, np.minimum(dry + 1, NEVER))
+            self._table.counters[rows[again], COUNTER["dry_slots"]] += (pause[again] // samples).astype(np.uint64)
 
     def _pass_marks(self, rows: Rows, start: NDArray[np.int64], count: NDArray[np.int64]) -> None:
         """Note the call time at which marks left; a mark on speech that was flushed passes with the flush."""

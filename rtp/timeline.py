@@ -56,8 +56,8 @@ class Timeline:
         self.noise_dbov[rows] = level_dbov
         self._noise_known[rows] = True
 
-    def append(self, rows: Rows, pcm: NDArray[np.int16]) -> None:
-        """Received audio i2[n, samples], one packet per row."""
+    def append(self, rows: Rows, pcm: NDArray[np.int16]) -> NDArray[np.int64]:
+        """Received audio i2[n, samples], one packet per row; returns the new `rx_head` of each."""
         filled = self.filled[rows]
         if filled.any():
             after = np.flatnonzero(filled)
@@ -65,8 +65,8 @@ class Timeline:
             pcm[after] = self._concealer.resume(rows[after], pcm[after])
             self.filled[rows] = 0
             self.quiet[rows] = False
-        self._write(rows, pcm, RECEIVED)
         self.arrived.append((rows, pcm))
+        return self._write(rows, pcm, RECEIVED)
 
     def fill(self, rows: Rows, samples: NDArray[np.int64], following: NDArray[np.int16] | None = None) -> None:
         """Let `samples` [n] of call time pass for which nothing came: conceal the first 60 ms, then be silent.
@@ -111,17 +111,18 @@ class Timeline:
             self._write(rows, pcm, SILENCE)
             samples -= piece
 
-    def _write(self, rows: Rows, pcm: NDArray[np.int16], flag: int) -> None:
+    def _write(self, rows: Rows, pcm: NDArray[np.int16], flag: int) -> NDArray[np.int64]:
         head = self._table.rx_head[rows]
         samples = pcm.shape[1]
         self._pcm.write(rows, head, pcm)
-        end = head + samples
+        end: NDArray[np.int64] = head + samples
         if flag:
             self._dirty_until[rows] = end + RX_RING
             self._flag(rows, head, samples, flag)
         elif (self._dirty_until[rows] > head).any():
             self._flag(rows, head, samples, flag)
         self._table.rx_head[rows] = end
+        return end
 
     def _flag(self, rows: Rows, head: NDArray[np.int64], samples: int, flag: int) -> None:
         first = head // CONCEALED_BLOCK
