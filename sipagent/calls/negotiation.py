@@ -55,6 +55,7 @@ class MediaSession:
             previous=self._agreed,
             direction=self._wish,
             srtp_secret=self._secret(),
+            encrypted=self._encrypted,
         )
         self.offering = False
         self._local = self._agreed = result.description
@@ -128,10 +129,14 @@ class MediaSession:
     def _settle(self, answer: bytes) -> None:
         if self._local is None:
             raise NoCommonCodec("an answer without an offer")
-        agreed = offer_answer.accept_answer(self._local, description.parse(answer), self.policy)
+        agreed = offer_answer.accept_answer(self._local, description.parse(answer), self.policy, encrypted=self._encrypted)
         if agreed is None and self.negotiated is None:
             raise NoCommonCodec("the far end refused the audio stream")
         self.negotiated = agreed or self.negotiated
+
+    @property
+    def _encrypted(self) -> bool:
+        return self.negotiated is not None and self.negotiated.srtp is not None
 
     def _secret(self) -> bytes:
         return b"" if self.policy.srtp is Srtp.OFF else os.urandom(crypto.secret_size(self.policy.srtp_suites))
