@@ -22,30 +22,40 @@ from sipagent.rtp.vad.echo_filter import BLOCK, REACH, EchoFilter
 from sipagent.rtp.vad.silero import CONTEXT, WINDOW
 
 HISTORY: Final = 12  # windows during which an echo of what was sent may still come: 384 ms
-_HOLD_WINDOWS: Final = 8  # an onset that the row cannot judge yet waits no longer
-_TALKING_POWER: Final = (32768 * 10 ** (-55 / 20)) ** 2
-_HEADROOM: Final = 64  # samples of the filter before the strongest reflection
-_FIT_HEADROOM: Final = 32
+
+# Before the lock. Figures from trials with hybrids and speakerphones, 20 to 300 ms, 6 to 20 dB (bench.vad).
+_HOLD_WINDOWS: Final = 8  # an onset that the row cannot judge yet waits no longer than 256 ms
+_BOUND_WINDOWS: Final = 16  # of talking without a break after which the line's loudest return is believed
+_CLOCK_SLACK: Final = 480  # samples by which the distance of the clocks may waver: packets come in bursts
+_SEEKS_PER_STEP: Final = 16  # each takes half a millisecond, and other rows are waiting
 _LIKELY: Final = 5.5  # of echo_delay's figure: worth a fit
 _EXPLAINED: Final = 0.45  # share of the sound's energy that a fitted path may leave for the row to be locked
-_REFITS: Final = (4, 8, 16, 32)  # windows of echo after the lock
-_REFIT_GAIN: Final = 0.5
-_REFIT_LEAK: Final = 0.1  # a filter that leaves so little needs no help
-_SEEKS_PER_STEP: Final = 16  # each takes half a millisecond, and other rows are waiting
+_FIT_HEADROOM: Final = 32  # samples of the fit before the strongest reflection
+_HEADROOM: Final = 64  # … and of the filter, for clocks that drift
+
+# After it.
+_REFITS: Final = (4, 8, 16, 32)  # windows after the lock at which a new fit is tried: the first saw little
+_REFIT_LEAK: Final = 0.1  # a filter that leaves so little needs none
+_REFIT_GAIN: Final = 0.5  # a new fit must leave half of what the filter leaves
+_YOUNG: Final = 16  # windows for which a filter is not trusted much
+_NEAR_WINDOWS, _NEAR_WINDOWS_YOUNG = 3, 5  # in a row that are no echo, before an onset is told
 _MARGIN: Final = 4.0  # 6 dB: what is left of an echo may exceed what usually is left by so much
-_LEAK_START: Final = 0.25
-_LEAK_STEP: Final = 1.12  # 0.5 dB
-_LEAK_QUANTILE: Final = 0.8
-_LEAK_RANGE: Final = (10**-1.6, 10**-0.3)
-_NOISE_START: Final = (32768 * 10 ** (-60 / 20)) ** 2
-_LEAST_NOISE: Final = (32768 * 10 ** (-75 / 20)) ** 2
-_NOISE_RISE: Final = 1.01
-_NOISE_MARGIN: Final = 6.0
-_NEAR_WINDOWS: Final = 3
-_NEAR_WINDOWS_YOUNG: Final = 5
-_YOUNG: Final = 16
 _TAIL: Final = 0.5  # of the echo's energy still sounds one window later
-_BOUND_WINDOWS: Final = 16
+_LEAK_START: Final = 0.25
+_LEAK_RANGE: Final = (10**-1.6, 10**-0.3)
+_LEAK_STEP: Final = 1.12  # 0.5 dB
+_LEAK_QUANTILE: Final = 0.8  # "usually" is what four of five windows stay below
+_NOISE_RISE: Final = 1.01  # per window: a floor that follows minima at once and rises by 1.3 dB a second
+_NOISE_MARGIN: Final = 6.0  # 8 dB above the floor may still be noise
+
+
+def _power(level_dbov: float) -> float:
+    return float((32768 * 10 ** (level_dbov / 20)) ** 2)
+
+
+_TALKING_POWER: Final = _power(-55)
+_SOUNDING_POWER: Final = _power(-67)
+_NOISE_START, _NOISE_LEAST, _NOISE_MOST = _power(-60), _power(-75), _power(-48)
 
 F4 = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -75,7 +85,6 @@ class EchoGate:
         self._windows = np.zeros(rows, np.int32)  # of echo since the lock
         self._leak = np.full(rows, _LEAK_START, np.float32)  # what is left, as a share of the echo's energy
         self._echo_power = np.zeros(rows, np.float32)
-        self._left_power = np.zeros(rows, np.float32)
         self._held = np.zeros(rows, np.int32)
         self._bound = np.full(rows, np.inf, np.float32)  # received over sent power: no echo is louder
         self._louder = np.zeros(rows, np.float32)  # the greatest such ratio of the present stretch
@@ -87,7 +96,6 @@ class EchoGate:
     def reset(self, rows: Rows) -> None:
         """Another call begins in `rows`."""
         table = self._table
-        self._base[rows] = self._narrow(rows, table.rx_head[rows] - table.tx_clock[rows])
         self._sent_power[rows] = 0
         self._locked[rows] = False
         self._held[rows] = 0
@@ -106,18 +114,15 @@ class EchoGate:
         """
         verdict = Verdict(np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.bool_))
         start = self._narrow(rows, start)
+        self._note_clocks(rows)
         power = np.einsum("ns,ns->n", samples[:, CONTEXT:], samples[:, CONTEXT:]) / WINDOW
         sent = self._note_sent(rows, start)
+        self._near[rows[sent <= _TALKING_POWER]] = 0
         talking = np.flatnonzero(sent > _TALKING_POWER)
         if not talking.size:
             return verdict
-        rows, start, power, sent, pending = (
-            rows[talking],
-            start[talking],
-            power[talking],
-            sent[talking],
-            pending[talking],
-        )
+        rows, start, pending = rows[talking], start[talking], pending[talking]
+        power, sent = power[talking], sent[talking]
         unknown = ~self._locked[rows]
         possible = power <= _MARGIN * self._bound[rows] * sent  # the line could have returned as much
         self._note_bound(rows, power, sent)
@@ -149,6 +154,12 @@ class EchoGate:
         return windows.narrowband(
             self._table.rx_pcm, rows, start, count, self._table.rate_hz[rows], self._table.rx_head[rows]
         )
+
+    def _note_clocks(self, rows: Rows) -> None:
+        """The distance between the clocks: they start at different times, and either may stand still for a while."""
+        distance = self._narrow(rows, self._table.rx_head[rows] - self._table.tx_clock[rows])
+        base = self._base[rows]
+        self._base[rows] = np.where(np.abs(distance - base) > _CLOCK_SLACK, distance, base)
 
     def _note_sent(self, rows: Rows, start: Positions) -> F4:
         """Power of the loudest window of the last HISTORY sent, f4[n]."""
@@ -199,10 +210,12 @@ class EchoGate:
         rows, lag, path = rows[good], lag[good], path[good]
         self._filter.start(rows, np.pad(path, ((0, 0), (_HEADROOM - _FIT_HEADROOM, 0))))
         self._lag[rows] = lag
-        self._windows[rows] = np.where(self._locked[rows], self._windows[rows], 0)
-        young = ~self._locked[rows]
-        self._leak[rows[young]] = _LEAK_START
-        self._locked[rows] = True
+        new = rows[~self._locked[rows]]
+        self._windows[new] = 0
+        self._leak[new] = _LEAK_START
+        self._echo_power[new] = 0
+        self._tail[new] = 0
+        self._locked[new] = True
         self._table.echo_delay_samples[rows] = lag - self._base[rows]
         self._table.echo_coupling[rows] = np.sqrt(np.einsum("nt,nt->n", path, path))
 
@@ -218,22 +231,25 @@ class EchoGate:
         sent = self._sent(rows, start - self._lag[rows] + _HEADROOM - REACH, REACH + BLOCK)
         echo = self._filter.cancel(rows, received, sent)
         left = received - echo
-        echo_power = np.maximum(np.einsum("ns,ns->n", echo, echo) / WINDOW, _TAIL * self._echo_power[rows])
-        left_power = np.einsum("ns,ns->n", left, left) / WINDOW
-        whole_power = np.einsum("ns,ns->n", received, received) / WINDOW
-        sounding = echo_power > _TALKING_POWER / 16
-        leak = self._leak[rows]
-        noise = self._noise[rows]
-        noise = np.where(left_power < noise, np.maximum(left_power, _LEAST_NOISE), noise * _NOISE_RISE)
-        self._noise[rows] = noise
-        explained: Flags = left_power < np.maximum(_MARGIN * leak * echo_power, _NOISE_MARGIN * noise)
-        self._near[rows] = np.where(explained, 0, self._near[rows] + 1)
-        more = left_power > leak * echo_power
-        step = np.where(more, _LEAK_STEP**_LEAK_QUANTILE, _LEAK_STEP ** (_LEAK_QUANTILE - 1))
-        self._leak[rows] = np.clip(np.where(sounding, leak * step, leak), *_LEAK_RANGE)
-        self._echo_power[rows] = echo_power
-        better = left_power < whole_power
+        better = np.einsum("ns,ns->n", left, left) < np.einsum("ns,ns->n", received, received)
+        explained = self._is_echo(rows, echo, left)
         samples[at[better], :CONTEXT] = self._tail[rows[better]]
         samples[at[better], CONTEXT:] = left[better]
         self._tail[rows] = samples[at, -CONTEXT:]
+        return explained
+
+    def _is_echo(self, rows: Rows, echo: F4, left: F4) -> Flags:
+        """Whether what is `left` f4 [n, BLOCK] is no more than such an `echo`, and the line's noise, usually leave."""
+        echo_power = np.maximum(np.einsum("ns,ns->n", echo, echo) / WINDOW, _TAIL * self._echo_power[rows])
+        self._echo_power[rows] = echo_power
+        left_power = np.einsum("ns,ns->n", left, left) / WINDOW
+        risen = np.minimum(self._noise[rows] * _NOISE_RISE, _NOISE_MOST)
+        noise = np.where(left_power < risen, np.maximum(left_power, _NOISE_LEAST), risen)
+        self._noise[rows] = noise
+        leak = self._leak[rows]
+        explained: Flags = left_power < np.maximum(_MARGIN * leak * echo_power, _NOISE_MARGIN * noise)
+        self._near[rows] = np.where(explained, 0, self._near[rows] + 1)
+        step = np.where(left_power > leak * echo_power, _LEAK_STEP**_LEAK_QUANTILE, _LEAK_STEP ** (_LEAK_QUANTILE - 1))
+        step = np.where(echo_power > _SOUNDING_POWER, step, 1)
+        self._leak[rows] = np.clip(leak * step, *_LEAK_RANGE)
         return explained

@@ -64,6 +64,19 @@ def test_an_echo_whose_delay_jumps_is_found_again() -> None:
 
 
 @needs_recordings
+@pytest.mark.parametrize("ahead_s", [-0.8, 0.8])
+def test_clocks_that_did_not_start_together_do_not_hide_an_echo(ahead_s: float) -> None:
+    agent = np.stack([through_g711(np.concatenate([speech.silence(1), speech.talk(4, seed)])) for seed in range(6)])
+    heard = np.stack([received(pcm, EchoPath("hybrid", 250, 10, seed)) for seed, pcm in enumerate(agent)])
+    line = Line(len(agent))
+    clock = line.table.tx_clock if ahead_s > 0 else line.table.rx_head
+    clock[:] = int(abs(ahead_s) * speech.RATE_HZ)
+    line.hear_all(heard, agent)
+    assert line.events == [[]] * len(agent)
+    assert ((line.table.echo_delay_samples > 1900) & (line.table.echo_delay_samples < 2600)).all()
+
+
+@needs_recordings
 def test_delay_and_coupling_of_the_echo_are_told_in_the_table() -> None:
     agent = through_g711(speech.talk(4, 1))
     line = Line(1)
