@@ -184,11 +184,9 @@ class CascadedCall:
         self._watch.add(offer.row, self)
         try:
             async with asyncio.TaskGroup() as group:
-                work = group.create_task(self._work_forever())
-                greeting = group.create_task(self._greet(brain, conversation, settings))
+                work = group.create_task(self._work_forever(lambda: self._greet(brain, conversation, settings)))
                 reason = await conversation.run()
                 work.cancel()
-                greeting.cancel()
         finally:
             self._watch.remove(offer.row)
             await self._responder.close()
@@ -228,7 +226,8 @@ class CascadedCall:
         except asyncio.QueueFull:
             log.warning("too much to do for a brain, dropped")
 
-    async def _work_forever(self) -> None:
+    async def _work_forever(self, first: Work) -> None:
+        await first()
         while True:
             await (await self._work.get())()
 

@@ -36,6 +36,12 @@ class Talker(Greeter):
         return " ".join(f"This is sentence number {number}." for number in numbers)
 
 
+class Announcer(Brain):
+    async def greeting(self) -> str:
+        self.call.hangup("announced")
+        return "We are closed today. Goodbye!"
+
+
 class Refuser(Brain):
     async def on_offer(self, caller: Caller) -> Decline | None:
         return Decline(486, f"Busy for {caller.from_number}")

@@ -156,3 +156,12 @@ async def test_a_brain_that_fails_at_the_end_and_keeps_odd_values_leaves_a_recor
         assert finished.collected_vars["1"] == ["a"] and "object" in finished.collected_vars["object"]
         assert finished.disposition == "" and not [m for m in parent.heard if isinstance(m, Hangup)]
         await line.close()
+
+
+async def test_an_announcement_that_hangs_up_at_once_is_heard_to_its_end() -> None:
+    async with worker() as parent:
+        line = await parent.connect(offer(f"{BRAINS}:Announcer"))
+        assert (await parent.hear(Hangup)).reason == "announced"
+        assert [event["text"] for event in parent.events("transcript")] == ["We are closed today.", "Goodbye!"]
+        assert rms(line.agent_audio()) > 100
+        await line.close()
