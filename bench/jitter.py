@@ -18,8 +18,8 @@ from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.packet import HEADER, MAX_PACKET, Batch
 from sipagent.rtp.receive import Receiver
 from sipagent.rtp.ring import RingColumn
-from sipagent.rtp.table import COUNTER, CallTable
-from sipagent.rtp.timeline import Timeline
+from sipagent.rtp.table import CONCEALED_BLOCK, CallTable
+from sipagent.rtp.timeline import RECEIVED, Timeline
 
 PACKET: Final = 160
 PACKET_NS: Final = 20_000_000
@@ -89,6 +89,8 @@ def listen(network: Network, coded: NDArray[np.uint8], seed: int = 1, options: M
     length = (packets + 40) * PACKET
     heard = np.zeros((rows, length), np.int16)  # by ring position
     released = np.zeros((rows, length // PACKET), np.int64)
+    flags = RingColumn(table.rx_concealed)
+    concealed = np.zeros((rows, length // PACKET), np.bool_)
     taken = 0
     for now in range(START_NS + TICK_NS, START_NS + (packets + 20) * PACKET_NS, TICK_NS):
         end = int(np.searchsorted(when, now, side="right"))
@@ -103,11 +105,18 @@ def listen(network: Network, coded: NDArray[np.uint8], seed: int = 1, options: M
             first, last = int(before[row]), int(min(table.rx_head[row], length))
             if last > first:
                 heard[row, first:last] = ring.read(np.array([row]), before[[row]], last - first)[0]
-                released[row, first // PACKET : last // PACKET] = now
-    return _align(heard, released, coded, table)
+                packet = slice(first // PACKET, last // PACKET)
+                released[row, packet] = now
+                blocks = flags.read(
+                    np.array([row]), before[[row]] // CONCEALED_BLOCK, (last - first) // CONCEALED_BLOCK
+                )
+                concealed[row, packet] = blocks[0, :: PACKET // CONCEALED_BLOCK] != RECEIVED
+    return _align(heard, released, concealed, coded)
 
 
-def _align(heard: NDArray[np.int16], released: NDArray[np.int64], coded: NDArray[np.uint8], table: CallTable) -> Heard:
+def _align(
+    heard: NDArray[np.int16], released: NDArray[np.int64], concealed: NDArray[np.bool_], coded: NDArray[np.uint8]
+) -> Heard:
     """Find where the text begins in each row, cut it out, and take the delays of its packets."""
     rows, packets, _ = coded.shape
     truth = g711.ulaw_decode(coded).reshape(rows, -1)
@@ -119,7 +128,7 @@ def _align(heard: NDArray[np.int16], released: NDArray[np.int64], coded: NDArray
     sent = START_NS + PACKET_NS * np.arange(1, packets + 1)
     delay = (np.take_along_axis(released, block, axis=1) - sent) / 1e6
     delay = delay[:, packets // 5 : -10]  # once the deadline has been learned
-    made_up = float(table.counters[:, COUNTER["concealed_samples"]].sum() / pcm.size)
+    made_up = float(np.take_along_axis(concealed, block, axis=1).mean())
     return Heard(pcm, made_up, float(np.median(delay)), float(np.percentile(delay, 99)), float(delay.max()))
 
 

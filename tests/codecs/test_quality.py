@@ -2,9 +2,11 @@
 
 import importlib.util
 
+import numpy as np
 import pytest
 
-from bench import quality
+from bench import jitter, quality
+from sipagent.codecs import g711
 
 pytestmark = pytest.mark.skipif(
     not quality.RECORDINGS.exists() and importlib.util.find_spec("hibari") is None,
@@ -32,3 +34,18 @@ def test_losses_are_as_many_as_asked_for_and_repeatable() -> None:
         lost = quality.losses(0.1, burst, 3, 100_000)
         assert lost.mean() == pytest.approx(0.1, abs=0.01)
         assert (lost == quality.losses(0.1, burst, 3, 100_000)).all()
+
+
+def test_a_steady_line_is_heard_as_it_was_sent_and_no_later_than_the_next_tick() -> None:
+    coded = g711.ulaw_encode(quality.texts()[:2]).reshape(2, -1, quality.PACKET)
+    heard = jitter.listen(jitter.Network("steady", 40, 0), coded)
+    np.testing.assert_array_equal(heard.pcm, g711.ulaw_decode(coded).reshape(2, -1))
+    assert heard.made_up == 0
+    assert 40 <= heard.delay_p50_ms <= heard.delay_max_ms <= 45
+
+
+def test_what_a_jittery_line_delays_too_long_is_made_up_and_counted() -> None:
+    coded = g711.ulaw_encode(quality.texts()[:2]).reshape(2, -1, quality.PACKET)
+    heard = jitter.listen(jitter.Network("wild", 200, 100), coded)
+    assert 0.02 < heard.made_up < 0.9
+    assert heard.delay_p99_ms < 500
