@@ -191,7 +191,7 @@ class Bindings:
 
         def on_failure(status: int, at: float) -> None:
             binding.flow = None
-            reason = "no answer" if status == 408 else "not reachable"
+            reason = "no answer" if status == 408 else exchange.problem or "not reachable"
             binding.registration.timed_out(wanted.cseq, at, reason)
             self._run(binding, at)
 

@@ -219,7 +219,7 @@ class Call:
         """BYE, CANCEL or a refusal, whatever the state wants."""
         self.hangup_headers = headers
         if self.state is CallState.CONFIRMED:
-            self.reoffers.abandon(now)
+            self._abandon(now)
             self.step(CallInput.HANGUP)
             self.send_bye(self.dialog, now)
             self.end("local")
@@ -233,6 +233,7 @@ class Call:
     def lose(self, status: int, reason: str, by: str, now: float) -> None:
         """The far end no longer knows the dialog, or does not answer: BYE for good measure, and the end."""
         if self.step(CallInput.LOST):
+            self._abandon(now)
             self.send_bye(self.dialog, now)
             self.end(by, status, reason)
 
@@ -398,17 +399,23 @@ class Call:
 
     def _on_bye(self, incoming: Incoming, now: float) -> None:
         self.respond(incoming, 200, now)
-        self.reoffers.abandon(now)
+        self._abandon(now)
         if self.step(CallInput.BYE):
             self.end("remote", headers=message.header_list(incoming.request))
         elif self.setup is not None:
             self.setup.on_bye(incoming.request, now)
+
+    def _abandon(self, now: float) -> None:
+        """Answer what the far end still waits for (RFC 3261 §15.1.2)."""
+        self.reoffers.abandon(now)
+        self.transfers.abandon(now)
 
     def _no_ack(self, now: float) -> None:
         """RFC 3261 §13.3.1.4: 64*T1 without ACK: BYE."""
         self.accepted = None
         leaving = self.state is CallState.LEAVING
         if self.step(CallInput.LOST):
+            self._abandon(now)
             self.send_bye(self.dialog, now)
             self.end("local" if leaving else "timeout", 408, "no ACK")
 

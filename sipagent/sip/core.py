@@ -500,7 +500,7 @@ class _UnsupportedError(RemoteError):
 
     def __init__(self, options: list[str]) -> None:
         super().__init__(420, "Bad Extension")
-        self.options = ", ".join(options)
+        self.options = ", ".join(option for option in options if message.is_token(option)) or "unknown"
 
 
 def _with_user(server: str, user: str) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sipmessage import Request, Response
 
+from sipagent.errors import ParseError
 from sipagent.sip import header, message
 from sipagent.sip.flow import Flow
 
@@ -65,9 +66,7 @@ class Dialog:
 
     def refresh_target(self, received: Request | Response) -> None:
         """RFC 3261 §12.2: re-INVITE, UPDATE and their 2xx move the remote target."""
-        uri = message.contact_uri(received)
-        if uri is not None:
-            self.target = uri
+        self.target = _reachable(received) or self.target
 
 
 def dialog_from_request(request: Request, local_tag: str, flow: Flow) -> Dialog:
@@ -78,8 +77,8 @@ def dialog_from_request(request: Request, local_tag: str, flow: Flow) -> Dialog:
         local_tag=local_tag,
         remote=request.headers["From"],
         remote_tag=message.address(request, "From").tag,
-        target=message.contact_uri(request) or message.address(request, "From").uri,
-        routes=message.values(request, "Record-Route"),
+        target=_reachable(request) or _sip_uri(message.address(request, "From").uri),
+        routes=_routes(request),
         local_cseq=0,
         remote_cseq=message.cseq(request)[0],
         flow=flow,
@@ -94,9 +93,29 @@ def dialog_from_response(request: Request, response: Response, flow: Flow) -> Di
         local_tag=message.address(request, "From").tag,
         remote=response.headers["To"],
         remote_tag=message.address(response, "To").tag,
-        target=message.contact_uri(response) or str(request.uri),
-        routes=tuple(reversed(message.values(response, "Record-Route"))),
+        target=_reachable(response) or str(request.uri),
+        routes=tuple(reversed(_routes(response))),
         local_cseq=message.cseq(request)[0],
         remote_cseq=None,
         flow=flow,
     )
+
+
+def _reachable(received: Request | Response) -> str | None:
+    """The Contact, None without one. ParseError when it is nothing that a request can be sent to."""
+    uri = message.contact_uri(received)
+    return None if uri is None else _sip_uri(uri)
+
+
+def _routes(received: Request | Response) -> tuple[str, ...]:
+    """The Record-Route values, each checked, since requests will be sent to them."""
+    found = message.values(received, "Record-Route")
+    for value in found:
+        _sip_uri(header.parse_address(value).uri)
+    return found
+
+
+def _sip_uri(uri: str) -> str:
+    if header.parse_uri(uri).scheme not in ("sip", "sips"):
+        raise ParseError("a SIP URI")
+    return uri

@@ -86,6 +86,7 @@ class Exchange:
     cancel_headers: HeaderList = ()
     answered: bool = False  # any response has come
     sent: bytes = b""
+    problem: str = ""  # why no target could be reached
     silent: bool = False  # a target was reached and did not answer
     refusal: Response | None = field(default=None)  # the 503 that made us look for another target
 
@@ -228,7 +229,7 @@ class TransactionLayer:
         if len(self._servers) >= MAX_SERVER_TRANSACTIONS:
             self.stats["overflow"] += 1
             return
-        incoming = Incoming(request, flow, reply, ServerTransaction(request, flow.reliable, self.timers), key)
+        incoming = Incoming(request, flow, reply, ServerTransaction(request, flow.reliable, self.timers, now), key)
         self._servers[key] = incoming
         self.stats[f"requests_in_{_known_method(request.method)}"] += 1
         if request.method == "CANCEL":
@@ -286,11 +287,12 @@ class TransactionLayer:
             else:
                 self._launch(exchange, flow, now)
 
-    def flow_failed(self, key: int, now: float) -> None:
-        """There is no (further) target that can be reached."""
+    def flow_failed(self, key: int, now: float, problem: str = "") -> None:
+        """There is no (further) target that can be reached; `problem` says why in words."""
         exchange = self._locating.pop(key, None)
         if exchange is None:
             return
+        exchange.problem = problem
         if exchange.refusal is not None:
             exchange.on_response(exchange.refusal, now)
         else:

@@ -60,7 +60,7 @@ def parse_message(data: bytes, datagram: bool = True) -> tuple[Request | Respons
         raise ParseError("a request line")
     request = Request(match["method"], target(match["uri"]), body)
     sound_lines = _add_headers(request.headers, lines)
-    if request.headers.get("Via") is None:
+    if not values(request, "Via"):
         raise ParseError("a Via")
     if match["version"] != "2.0":
         return request, RemoteError(505, reason_phrase(505))
@@ -111,6 +111,11 @@ def add_headers(message: Request | Response, headers: Iterable[tuple[str, str]])
         if not _TOKEN.fullmatch(name) or _FORBIDDEN.search(value):
             raise LocalError(f"header {name!r} holds a character that SIP does not allow")
         message.headers.add(name, value)
+
+
+def is_token(text: str) -> bool:
+    """Whether a text is a token (RFC 3261 §25.1)."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 def clean(text: str) -> str:

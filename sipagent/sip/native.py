@@ -55,6 +55,7 @@ class NativeEngine:
         self._timer_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._searches: OrderedDict[int, list[Target]] = OrderedDict()  # targets that are left, by Locate.key
+        self._problems: dict[int, str] = {}
         self._last_tried: dict[int, Target] = {}
         self._no_stream: dict[tuple[str, int], float] = {}
         self._addresses: dict[str, set[str]] = {trunk.name: set() for trunk in settings.trunks}
@@ -317,6 +318,7 @@ class NativeEngine:
             while len(self._searches) > MAX_SEARCHES:
                 forgotten, _ = self._searches.popitem(last=False)
                 self._last_tried.pop(forgotten, None)
+                self._problems.pop(forgotten, None)
         now = time.monotonic()
         last = self._last_tried.pop(wanted.key, None)
         if wanted.attempt and last is not None and self._locator is not None:
@@ -324,14 +326,14 @@ class NativeEngine:
         flow = None
         while remaining and flow is None:
             target = remaining.pop(0)
-            flow = await self._flow_to(target)
+            flow = await self._flow_to(target, wanted.key)
             self._last_tried[wanted.key] = target
         now = time.monotonic()
         if flow is not None:
             self._agent.layer.flow_ready(wanted.key, flow, now)
         else:
             self._searches.pop(wanted.key, None)
-            self._agent.layer.flow_failed(wanted.key, now)
+            self._agent.layer.flow_failed(wanted.key, now, self._problems.pop(wanted.key, ""))
         self._flush()
 
     async def _resolve(self, uri: str) -> Sequence[Target]:
@@ -354,7 +356,7 @@ class NativeEngine:
             widened.append(target)
         return widened
 
-    async def _flow_to(self, target: Target) -> Flow | None:
+    async def _flow_to(self, target: Target, key: int) -> Flow | None:
         if target.protocol == "UDP":
             return self._transports.udp_flow(target.address, target.port)
         try:
@@ -362,6 +364,7 @@ class NativeEngine:
         except OSError as error:
             now = time.monotonic()
             self._agent.layer.stats["connect_failed"] += 1
+            self._problems[key] = f"{target.protocol} to {target.address}:{target.port}: {error}"
             _log.warning("connect_failed", protocol=target.protocol, address=target.address, error=str(error))
             if target.protocol == "TCP":
                 self._no_stream[(target.address, target.port)] = now + NO_STREAM_S

@@ -53,7 +53,7 @@ class OutboundInvite:
         if self.call.step(CallInput.LOST):
             self._drop_early()
             by = "local" if status == 487 else "timeout" if status == 408 else "transport"
-            self.call.end(by, status, "no answer" if status == 408 else "not reachable")
+            self.call.end(by, status, "no answer" if status == 408 else self.exchange.problem or "not reachable")
 
     def on_response(self, response: Response, now: float) -> None:
         """Any response to the INVITE but the challenges that were answered."""
@@ -73,12 +73,11 @@ class OutboundInvite:
             return
         self.call.step(CallInput.RING)
         tag = message.address(response, "To").tag
-        if tag and tag not in self._early and self.exchange.flow is not None:
-            dialog = dialog_from_response(self.exchange.request, response, self.exchange.flow)
+        dialog = self._dialog(tag, response) if tag and tag not in self._early else None
+        if dialog is not None:
             self._early[tag] = dialog
             self.call.host.index(self.call, dialog)
-            if self.call.dialog is None:
-                self.call.dialog = dialog
+            self.call.dialog = self.call.dialog or dialog
         self.call.learn(response)
         if not self._acknowledge(tag, response, now):
             return
@@ -112,8 +111,11 @@ class OutboundInvite:
         if known is not None:
             self.call.host.layer.resend(known, now)  # RFC 3261 §13.2.2.4: the ACK was lost
             return
-        dialog = self._confirm_dialog(tag, response)
+        dialog = self._dialog(tag, response)
         if dialog is None:
+            if self.call.step(CallInput.LOST):
+                self._drop_early()
+                self.call.end("transport", 502, "the answer names no way back")
             return
         sequence, _ = message.cseq(response)
         self._acks[tag] = self.call.send(dialog.request("ACK", sequence), dialog, now)
@@ -135,8 +137,8 @@ class OutboundInvite:
             self.call.step(CallInput.ACCEPT)
             self.call.end("local", 487)
 
-    def _confirm_dialog(self, tag: str, response: Response) -> Dialog | None:
-        """RFC 3261 §13.2.2.4: the route set is that of the 2xx, the counters go on."""
+    def _dialog(self, tag: str, response: Response) -> Dialog | None:
+        """RFC 3261 §13.2.2.4: the route set is that of the 2xx, the counters go on. None when it leads nowhere."""
         if self.exchange.flow is None:
             return None
         try:

@@ -98,9 +98,11 @@ INVITE_SERVER: Table = {
     (State.ACCEPTED, Input.LINGER): State.TERMINATED,
 }
 
-# RFC 3261 figure 8
+# RFC 3261 figure 8; after 64*T1 the client has given up and an answer would only do harm (RFC 4320 §4.2)
 SERVER: Table = {
     (State.TRYING, Input.REQUEST): State.TRYING,
+    (State.TRYING, Input.TIMEOUT): State.TERMINATED,
+    (State.PROCEEDING, Input.TIMEOUT): State.TERMINATED,
     (State.TRYING, Input.PROVISIONAL): State.PROCEEDING,
     (State.TRYING, Input.SUCCESS): State.COMPLETED,
     (State.TRYING, Input.FAILURE): State.COMPLETED,
@@ -237,7 +239,7 @@ class ClientTransaction:
 class ServerTransaction:
     """A request that we got. The user answers with `respond`; RFC 3261 §17.2."""
 
-    def __init__(self, request: Request, reliable: bool, settings: TimerSettings) -> None:
+    def __init__(self, request: Request, reliable: bool, settings: TimerSettings, now: float) -> None:
         self.request = request
         self.invite = request.method == "INVITE"
         self.table = INVITE_SERVER if self.invite else SERVER
@@ -246,7 +248,7 @@ class ServerTransaction:
         self._last = b""
         self._interval_s = settings.t1_s
         self._repeat_at: float | None = None  # timer G
-        self._timeout_at: float | None = None  # timer H
+        self._timeout_at = None if self.invite else now + settings.give_up_s  # timer H; their timer F
         self._linger_at: float | None = None  # timer I, J, L
         self._outputs: list[Output] = []
 
@@ -281,8 +283,9 @@ class ServerTransaction:
             return False
         self._last = message.serialize(response)
         self._outputs.append(Transmit(self._last))
-        if response.code >= 200 and self._linger_at is None and self._timeout_at is None:
+        if response.code >= 200 and self._linger_at is None and (not self.invite or self._timeout_at is None):
             if not self.invite:
+                self._timeout_at = None
                 self._linger_at = now + (0.0 if self._reliable else self._settings.give_up_s)  # timer J
             elif response.code < 300:
                 self._linger_at = now + self._settings.give_up_s  # timer L

@@ -64,6 +64,10 @@ class Transfers:
         if incoming is not None:
             self._call.respond(incoming, status, now)
 
+    def abandon(self, now: float) -> None:
+        """The call ends before our user has decided."""
+        self.reject(487, now)
+
     def notify(self, status: int, reason: str, done: bool, now: float) -> None:
         """Tell the far end how its transfer goes."""
         call = self._call

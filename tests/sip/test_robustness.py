@@ -14,6 +14,7 @@ from sipagent.sip.framing import StreamFramer
 from tests.support.sipnet import SDP, Host, VirtualNetwork
 
 MESSAGES = [path.read_bytes() for path in sorted(Path(__file__).with_name("torture").glob("*.dat"))]
+POISON = (b"\r\n", b";", b",", b'"', b"<", b"%00", b"\xff", b"9" * 40, b" ")
 A, B = "10.0.0.1", "10.0.0.2"
 
 
@@ -116,6 +117,39 @@ def test_damaged_messages_within_a_call_do_not_disturb_it() -> None:
     call = a.agent.call(handle)
     assert call is not None
     assert call.confirmed
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_calls_in_a_storm_of_damage_and_haste_leave_nothing_behind(seed: int) -> None:
+    rng = random.Random(seed)
+    net = VirtualNetwork(seed=seed)
+    hosts = net.host(A), net.host(B)
+    for host in hosts:
+        _answering(host)
+    hosts[0].agent.place(PlaceCall(f"sip:bob@{B}", "", SDP), net.now)
+    net.run(0.5)
+    seeds = MESSAGES + [text.encode() for host in hosts for _, text in host.sent] * 5
+    for _ in range(300):
+        net.inject(*((A, B) if rng.random() < 0.5 else (B, A)), mutate(rng.choice(seeds), rng))
+        net.run(rng.choice((0.001, 0.3, 3)))
+        for call in [call for host in hosts for call in host.agent.calls() if rng.random() < 0.03]:
+            rng.choice(
+                (
+                    lambda call=call: call.hangup((), net.now),
+                    lambda call=call: call.reoffers.offer(SDP, net.now),
+                    lambda call=call: call.reoffers.accept(SDP, net.now),
+                    lambda call=call: call.transfers.refer("sip:x@y", "", net.now),
+                    lambda call=call: call.transfers.accept(net.now),
+                    lambda call=call: call.send_in_dialog("INFO", "a/b", b"x", net.now),
+                )
+            )()
+    for host in hosts:
+        for call in host.agent.calls():
+            call.hangup((), net.now)
+    net.run(200)
+    for host in hosts:
+        stats = host.agent.stats()
+        assert (stats["calls"], stats["dialogs"], stats["transactions"]) == (0, 0, 0)
 
 
 def _answering(host: Host) -> None:

@@ -81,7 +81,7 @@ def test_client_moves_by_its_table_and_ignores_the_rest(method: str, table: Tabl
     ("state", "event"), list(itertools.product(State, (Input.PROVISIONAL, Input.SUCCESS, Input.FAILURE, Input.REQUEST)))
 )
 def test_server_moves_by_its_table_and_ignores_the_rest(method: str, table: Table, state: State, event: Input) -> None:
-    machine = ServerTransaction(request(method), False, T1)
+    machine = ServerTransaction(request(method), False, T1, 0.0)
     machine.state = state
     statuses = {Input.PROVISIONAL: 180, Input.SUCCESS: 200, Input.FAILURE: 486}
     if event is Input.REQUEST:
@@ -169,7 +169,7 @@ def test_accepted_hands_every_2xx_to_the_user_since_forks_may_answer_later() -> 
 
 
 def test_server_repeats_a_refusal_until_its_ack() -> None:
-    machine = ServerTransaction(request(), False, T1)
+    machine = ServerTransaction(request(), False, T1, 0.0)
     machine.respond(response(486), 0.0)
     assert len(sent(machine)) == 1
     assert repeats(machine, 9.0) == [0.5, 1.5, 3.5, 7.5]
@@ -180,7 +180,7 @@ def test_server_repeats_a_refusal_until_its_ack() -> None:
 
 
 def test_server_without_ack_gives_up() -> None:
-    machine = ServerTransaction(request(), False, T1)
+    machine = ServerTransaction(request(), False, T1, 0.0)
     machine.respond(response(486), 0.0)
     repeats(machine, 31.9)
     machine.on_deadline(32.0)
@@ -188,7 +188,7 @@ def test_server_without_ack_gives_up() -> None:
 
 
 def test_repeated_request_gets_the_latest_response_again() -> None:
-    machine = ServerTransaction(request(), False, T1)
+    machine = ServerTransaction(request(), False, T1, 0.0)
     machine.respond(response(180), 0.0)
     machine.drain()
     machine.receive(request(), 0.5)
@@ -199,7 +199,14 @@ def test_repeated_request_gets_the_latest_response_again() -> None:
     assert sent(machine) == []  # RFC 6026: the user repeats the 2xx
 
 
+def test_request_that_nobody_answers_is_forgotten_when_its_sender_has_given_up() -> None:
+    machine = ServerTransaction(request("REFER"), False, T1, 0.0)
+    assert machine.deadline == 32.0
+    machine.on_deadline(32.0)
+    assert machine.state is State.TERMINATED
+
+
 def test_second_final_response_is_refused() -> None:
-    machine = ServerTransaction(request("BYE"), False, T1)
+    machine = ServerTransaction(request("BYE"), False, T1, 0.0)
     assert machine.respond(response(200, "BYE"), 0.0)
     assert not machine.respond(response(481, "BYE"), 0.1)

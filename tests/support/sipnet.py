@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from typing import TypeVar
 
+from sipagent.errors import ParseError
 from sipagent.sip import header
 from sipagent.sip.core import UserAgent
 from sipagent.sip.engine import EngineEvent, EngineSettings, TrunkAccount
@@ -31,7 +32,10 @@ class Host:
         self.agent = UserAgent(settings, self, lambda source: trunk_of.get(source, ""), TimerSettings(), rng)
 
     def flow_for(self, uri: str, size: int) -> Flow | None:
-        host, port = header.host_port(uri)
+        try:
+            host, port = header.host_port(uri)
+        except ParseError:
+            return None
         return Flow(self.protocol, (host, port or 5060), (self.address, 5060))
 
     def is_open(self, flow: Flow) -> bool:
