@@ -25,6 +25,7 @@ from sipagent.rtp.concealer import PitchConcealer
 from sipagent.rtp.control import MediaReady
 from sipagent.rtp.io import PacketIo
 from sipagent.rtp.io_epoll import EpollIo
+from sipagent.rtp.io_uring import UringIo
 from sipagent.rtp.loop import ControlChannel, run_loop
 from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.plane import MediaPlane
@@ -69,7 +70,12 @@ def run(
 
 
 def make_io(packets: NDArray[np.uint8], wanted: str) -> PacketIo:
-    """The packet engine `wanted`: epoll, io_uring, or auto."""
+    """The packet engine `wanted`; io_uring gives way to epoll where the kernel or a container forbids it."""
+    if wanted in ("auto", "io_uring"):
+        try:
+            return UringIo(packets)
+        except OSError:  # ENOSYS, EPERM (seccomp, kernel.io_uring_disabled), EINVAL (before 6.0), ENOMEM
+            pass
     return EpollIo(packets)
 
 

@@ -68,13 +68,17 @@ class Timeline:
         self.arrived.append((rows, pcm))
         return self._write(rows, pcm, RECEIVED)
 
+    def audible(self, rows: Rows) -> NDArray[np.bool_]:
+        """Where the next stretch that nothing came for would be concealed, rather than silent."""
+        longest = self._table.rate_hz[rows] * CONCEAL_MS // 1000
+        return ~self.quiet[rows] & (self.filled[rows] < longest)
+
     def fill(self, rows: Rows, samples: NDArray[np.int64], following: NDArray[np.int16] | None = None) -> None:
         """Let `samples` [n] of call time pass for which nothing came: conceal the first 60 ms, then be silent.
 
         `following` i2[n, m] is the audio right behind that time, if it is at hand for all of these rows.
         """
-        longest = self._table.rate_hz[rows] * CONCEAL_MS // 1000
-        silent = self.quiet[rows] | (self.filled[rows] >= longest)
+        silent = ~self.audible(rows)
         while len(rows):
             # Rows that need the same number of samples go together; mostly that is one packet for all.
             count = samples[0]

@@ -1,0 +1,171 @@
+"""Packets by io_uring: one system call per tick for all sends, receives without any (Linux 6.0).
+
+Each socket has one multishot receive, which fills a buffer per datagram from a common ring. An error, an ICMP message
+for instance, ends it; it is then armed again.
+"""
+
+import socket
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sipagent.rtp.packet import HEADER, Batch
+from sipagent.rtp.uring import (
+    CQE_F_BUFFER,
+    CQE_F_MORE,
+    OP_ASYNC_CANCEL,
+    OP_RECV,
+    OP_SEND,
+    OP_SEND_ZC,
+    RECV_MULTISHOT,
+    SQE,
+    SQE_BUFFER_SELECT,
+    SQE_CQE_SKIP_SUCCESS,
+    ProvidedBuffers,
+    Ring,
+)
+
+Rows = NDArray[np.intp]
+
+ENTRIES: Final = 4096
+COMPLETIONS: Final = 32768
+BUFFERS: Final = 8192
+BUFFER_SIZE: Final = 1024  # more than any RTP audio needs; the kernel cuts what is longer
+_GROUP: Final = 7
+_ROW_BITS: Final = 32
+_SENDING: Final = 1 << 62  # in user_data
+_CANCELLING: Final = 1 << 61
+_ROW_MASK: Final = (1 << _ROW_BITS) - 1
+
+
+class UringIo:
+    """PacketIo over io_uring; `packets` u1[rows, stride] are the buffers that `send` sends from.
+
+    OSError at construction when the kernel is too old or a container forbids io_uring. A packet buffer must stay as it
+    is until the next `receive`: by then the kernel has copied it.
+    """
+
+    name = "io_uring"
+
+    def __init__(self, packets: NDArray[np.uint8]) -> None:
+        self._ring = Ring(ENTRIES, COMPLETIONS)
+        try:
+            if not self._ring.supports(OP_SEND_ZC):
+                raise OSError("this kernel's io_uring has no multishot receive")
+            self._buffers = ProvidedBuffers(self._ring, _GROUP, BUFFERS, BUFFER_SIZE)
+        except OSError:
+            self._ring.close()
+            raise
+        rows = len(packets)
+        self._packets = packets  # kept alive: the kernel reads from it
+        self._taken = np.zeros(0, np.int64)  # buffers that the last batch lies in
+        self._fd = np.full(rows, -1, np.int32)
+        self._serial = np.zeros(rows, np.uint64)  # raised with each socket of a row
+        self._errors: list[Rows] = []
+        self._left = False  # a row gave up its socket: what still comes from that one is to be told apart
+        self._sends = np.zeros(rows, SQE)
+        self._sends["opcode"] = OP_SEND
+        self._sends["flags"] = SQE_CQE_SKIP_SUCCESS
+        self._sends["addr"] = packets.ctypes.data + np.arange(rows) * packets.strides[0]
+        self._sends["user_data"] = np.arange(rows) | _SENDING
+
+    def add(self, row: int, sock: socket.socket) -> None:
+        """Arm a receive on the socket."""
+        self.remove(row)
+        self._fd[row] = self._sends["fd"][row] = sock.fileno()
+        self._serial[row] += np.uint64(1)
+        self._arm(np.array([row]))
+
+    def remove(self, row: int) -> None:
+        """Cancel the receive: it holds the socket open beyond its close."""
+        if self._fd[row] < 0:
+            return
+        cancel = np.zeros(1, SQE)
+        cancel["opcode"] = OP_ASYNC_CANCEL
+        cancel["fd"] = -1
+        cancel["addr"] = self._receive_tag(np.array([row]))
+        cancel["user_data"] = _CANCELLING
+        self._ring.submit(cancel)
+        self._fd[row] = -1
+        self._left = True
+
+    def receive(self) -> list[Batch]:
+        """Take what the kernel has received; no system call per packet."""
+        if len(self._taken):
+            self._buffers.give_back(self._taken)
+            self._taken = np.zeros(0, np.int64)
+        self._ring.enter(0)
+        done = self._ring.completions()
+        if not len(done):
+            return []
+        tag = done["user_data"]
+        rows = (tag & np.uint64(_ROW_MASK)).astype(np.intp)
+        flags = done["flags"]
+        result = done["res"]
+        if int(tag.max()) >= _CANCELLING:  # a failed send, a cancellation
+            failed = (tag & np.uint64(_SENDING)) != 0
+            self._errors.append(rows[failed & (result < 0)])
+            receives = tag < _CANCELLING
+            tag, rows, flags, result = tag[receives], rows[receives], flags[receives], result[receives]
+        filled = (flags & CQE_F_BUFFER) != 0
+        if self._left or not ((flags & CQE_F_MORE) != 0).all():
+            self._left = False
+            over = (flags & CQE_F_MORE) == 0
+            current = tag == self._receive_tag(rows)
+            self._arm(rows[over & current & (self._fd[rows] >= 0)])
+            filled_now = filled & current
+        else:
+            filled_now = filled
+        self._taken = (flags[filled] >> 16).astype(np.int64)
+        if not filled_now.any():
+            return []
+        if not filled_now.all():
+            rows, flags, result = rows[filled_now], flags[filled_now], result[filled_now]
+        length = result.astype(np.int64)
+        # Rows of whole words, as a batch wants them, and not longer than what has come.
+        longest = min(BUFFER_SIZE, max(HEADER + 4, (int(length.max()) + 3) & ~3))
+        return [Batch(rows, self._buffers.data[flags >> 16, :longest], length)]
+
+    def send(self, rows: Rows, length: NDArray[np.int64]) -> None:
+        """One system call for all of them."""
+        self._sends["len"][rows] = length
+        entries = self._sends[rows]
+        if (self._fd[rows] < 0).any():
+            entries = entries[self._fd[rows] >= 0]
+        self._ring.submit(entries)
+
+    def send_one(self, row: int, data: bytes) -> None:
+        """One system call for one packet; `data` is copied by the kernel before it returns."""
+        if self._fd[row] < 0:
+            return
+        held = np.frombuffer(data, np.uint8)
+        entry = self._sends[row : row + 1].copy()
+        entry["addr"], entry["len"] = held.ctypes.data, len(data)
+        self._ring.submit(entry)
+
+    def take_errors(self) -> Rows:
+        """Rows of failed sends."""
+        errors, self._errors = self._errors, []
+        return np.concatenate(errors) if errors else np.zeros(0, np.intp)
+
+    def close(self) -> None:
+        """Give the ring back."""
+        self._ring.close()
+
+    def _receive_tag(self, rows: Rows) -> NDArray[np.uint64]:
+        """user_data of the receive of each row's present socket."""
+        serial: NDArray[np.uint64] = (self._serial[rows] & np.uint64((1 << 28) - 1)) << np.uint64(_ROW_BITS)
+        return serial | rows.astype(np.uint64)
+
+    def _arm(self, rows: Rows) -> None:
+        if not len(rows):
+            return
+        entries = np.zeros(len(rows), SQE)
+        entries["opcode"] = OP_RECV
+        entries["flags"] = SQE_BUFFER_SELECT
+        entries["ioprio"] = RECV_MULTISHOT
+        entries["fd"] = self._fd[rows]
+        entries["user_data"] = self._receive_tag(rows)
+        entries["buf_group"] = _GROUP
+        self._ring.submit(entries)
