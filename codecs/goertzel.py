@@ -1,12 +1,12 @@
 """In-band DTMF (ITU-T Q.23, Q.24) found in the audio of many rows at once.
 
-Audio is cut into windows of 12.75 ms that overlap by half. Each window is correlated with the eight frequencies (what
+Audio is cut into windows of 12.75 ms, one every 5 ms. Each window is correlated with the eight frequencies (what
 Goertzel's recursion computes for one row, done for all rows by one matrix product) and is a hit when two tones, one of
 each group, make up nearly all of it. A digit is a run of hits of the same digit:
 
-    tone        ┌────────────── 40 ms or more ──────────────┐
-    windows   ├──────┤   ├──────┤   ├──────┤   ├──────┤                 H H H H H H . . . .   4 hits make a digit,
-           ├──────┤   ├──────┤   ├──────┤   ├──────┤                     4 misses in a row end it and report it
+    tone         ┌──────────── 40 ms or more ────────────┐
+    windows    ├────┤ ├────┤ ├────┤ ├────┤ ├────┤                H H H H H H H . . . . . .   5 hits make a digit,
+                 ├────┤ ├────┤ ├────┤ ├────┤                       6 misses in a row end it and report it
 
 The limits (levels, twist, frequencies, durations) are those of Bellcore GR-506 and ITU-T Q.24. The frequency of a tone
 is measured by its phase from one window to the next, far finer than a window could resolve by itself: that, the
@@ -16,14 +16,16 @@ purity, and the steady level keep speech from being taken for digits.
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from sipagent.codecs.level import DBM0_TO_DBOV
 from sipagent.codecs.tones import DTMF_DIGITS, DTMF_HIGH_HZ, DTMF_LOW_HZ
 
 WINDOW_S: Final = 102 / 8000  # the first zero of a window falls close to the neighbour in the low group
-HITS: Final = 4  # windows: a tone of 40 ms makes at least 4, one of 23 ms at most 3
-MISSES: Final = 4  # windows: an interruption of 10 ms makes at most 3, a pause of 40 ms at least 6
+HOP_S: Final = 0.005  # divides every packet time, so that all rows stand at the same place in it
+HITS: Final = 5  # windows: a tone of 40 ms makes at least 6, one of 23 ms at most 4
+MISSES: Final = 6  # windows: an interruption of 10 ms makes at most 4, a pause of 40 ms at least 8
 LOWEST_DBM0: Final = -34.0  # per tone; -25 must be heard, -55 must not
 FORWARD_TWIST_DB: Final = 6.0  # high above low; 4 must be accepted, and an off-centre low tone measures 1 dB less
 REVERSE_TWIST_DB: Final = 10.0  # low above high; 8 must be accepted
@@ -53,7 +55,7 @@ class DtmfDetector:
     def __init__(self, rows: int, rate_hz: int = 8000) -> None:
         self.rate_hz = rate_hz
         self._window = round(WINDOW_S * rate_hz)
-        self._hop = self._window // 2
+        self._hop = round(HOP_S * rate_hz)
         angle = 2 * np.pi * _FREQUENCIES_HZ / rate_hz * np.arange(self._window)[:, None]
         self._kernel = np.concatenate([np.cos(angle), -np.sin(angle)], axis=1).astype(np.float32)
         self._harmonics = np.concatenate([np.cos(2 * angle), -np.sin(2 * angle)], axis=1).astype(np.float32)
@@ -83,25 +85,35 @@ class DtmfDetector:
         """The digits that end within the next samples of `rows`, pcm i2[len(rows), n] of any n, oldest first."""
         samples = pcm.shape[1]
         work = np.concatenate([self._carry[rows], pcm.astype(np.float32)], axis=1)
-        first = self._window - self._carried[rows]  # where each row's next window begins in `work`
-        windows = np.maximum(0, (work.shape[1] - first - self._window) // self._hop + 1)
+        carried = self._carried[rows]
         heard: list[DigitHeard] = []
-        for number in range(int(windows.max(initial=0))):
-            place = np.flatnonzero(windows > number)
-            start = first[place] + number * self._hop
-            audio = np.take_along_axis(work[place], start[:, None] + np.arange(self._window), axis=1)
-            heard += self._advance(rows[place], audio, start - self._window)
-        self._carried[rows] = work.shape[1] - first - windows * self._hop
+        for length in np.unique(carried):  # mostly one, see HOP_S
+            group = np.flatnonzero(carried == length)
+            first = self._window - int(length)  # where the next window begins in `work`
+            if work.shape[1] - first < self._window:
+                self._carried[rows[group]] += samples
+                continue
+            audio = work if len(group) == len(rows) else work[group]
+            windows = sliding_window_view(audio[:, first:], self._window, axis=1)[:, :: self._hop]
+            digit, energy, phasor = self._classify(windows)
+            for number in np.flatnonzero((digit != _NONE).any(axis=0) | (self._digit[rows[group]] != _NONE).any()):
+                start = first + int(number) * self._hop - self._window
+                heard += self._advance(rows[group], start, digit[:, number], energy[:, number], phasor[:, number])
+            self._carried[rows[group]] = audio.shape[1] - first - windows.shape[1] * self._hop
         self._carry[rows] = work[:, -self._window :]
         self._begin[rows] -= samples
         self._end[rows] -= samples
         return heard
 
     def _advance(
-        self, rows: NDArray[np.intp], audio: NDArray[np.float32], start: NDArray[np.int64]
+        self,
+        rows: NDArray[np.intp],
+        start: int,
+        digit: NDArray[np.int8],
+        energy: NDArray[np.float32],
+        phasor: NDArray[np.complex64],
     ) -> list[DigitHeard]:
-        """One window per row: audio f4[k, window], which begins `start` i8[k] samples into the packet."""
-        digit, energy, phasor = self._classify(audio)
+        """One window per row, classified, which begins `start` samples into the packet (before it: negative)."""
         running = self._digit[rows]
         same = (digit != _NONE) & (digit == running)
         # The tones must have gone on at their frequency and level; the first window of a digit starts a run.
@@ -119,7 +131,7 @@ class DtmfDetector:
         gone_on = rows[hit]
         self._hits[gone_on] += 1
         self._misses[gone_on] = 0
-        self._end[gone_on] = start[hit] + self._window
+        self._end[gone_on] = start + self._window
         self._strongest[gone_on] = np.maximum(self._strongest[gone_on], energy[hit])
         self._phasor[gone_on] = phasor[hit]
         self._misses[rows[miss]] += 1
@@ -139,43 +151,56 @@ class DtmfDetector:
         self._hits[fresh] = 1
         self._misses[fresh] = 0
         self._comparable[fresh] = True
-        self._begin[fresh] = start[begins]
-        self._end[fresh] = start[begins] + self._window
+        self._begin[fresh] = start
+        self._end[fresh] = start + self._window
         self._strongest[fresh] = energy[begins]
         self._phasor[fresh] = phasor[begins]
         return heard
 
     def _classify(
-        self, audio: NDArray[np.float32]
+        self, windows: NDArray[np.float32]
     ) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.complex64]]:
-        """Digit i1[k] (-1 = none), energy f4[k] and the two phasors c8[k, 2] of each window f4[k, window]."""
-        digit = np.full(len(audio), _NONE, np.int8)
-        phasor = np.zeros((len(audio), 2), np.complex64)
-        energy: NDArray[np.float32] = np.einsum("kw,kw->k", audio, audio)
-        loud = np.flatnonzero(energy >= 2 * self._least * np.float32(PURITY))
-        if not len(loud):
-            return digit, energy, phasor
-        both = audio[loud] @ self._kernel
+        """Digit i1[k, m] (-1 = none), energy f4[k, m] and both phasors c8[k, m, 2] of windows f4[k, m, window]."""
+        shape = windows.shape[:2]
+        energy: NDArray[np.float32] = np.einsum("kmw,kmw->km", windows, windows)
+        digit = np.full(shape[0] * shape[1], _NONE, np.int8)
+        phasor = np.zeros((len(digit), 2), np.complex64)
+        loud = np.flatnonzero(energy.reshape(-1) >= 2 * self._least * np.float32(PURITY))
+        if len(loud):
+            audio = windows[loud // shape[1], loud % shape[1]]
+            self._find_digits(audio, energy.reshape(-1)[loud], loud, digit, phasor)
+        return digit.reshape(shape), energy, phasor.reshape(*shape, 2)
+
+    def _find_digits(
+        self,
+        audio: NDArray[np.float32],
+        energy: NDArray[np.float32],
+        places: NDArray[np.intp],
+        digit: NDArray[np.int8],
+        phasor: NDArray[np.complex64],
+    ) -> None:
+        """Write the digits of the windows audio f4[k, window] to their `places` in `digit` and `phasor`."""
+        both = audio @ self._kernel
         spectrum = both[:, :8] + 1j * both[:, 8:]
         power = (spectrum.real**2 + spectrum.imag**2) * np.float32(2 / self._window)  # a sine's power is its energy
-        index = np.arange(len(loud))
+        index = np.arange(len(audio))
         low, high = power[:, :4].argmax(axis=1), 4 + power[:, 4:].argmax(axis=1)
         low_power, high_power = power[index, low], power[index, high]
-        pure = low_power + high_power >= PURITY * energy[loud]
+        pure = low_power + high_power >= PURITY * energy
         audible = np.minimum(low_power, high_power) >= self._least
         twist = (high_power <= low_power * 10 ** (FORWARD_TWIST_DB / 10)) & (
             low_power <= high_power * 10 ** (REVERSE_TWIST_DB / 10)
         )
         good = np.flatnonzero(pure & audible & twist)
         if not len(good):
-            return digit, energy, phasor
+            return
         low, high, index = low[good], high[good], index[: len(good)]
         low_power, high_power, power = low_power[good], high_power[good], power[good]
         power[index, low] = 0
         power[index, high] = 0
         selective = np.float32(10 ** (-SELECTIVITY_DB / 10))
         alone = (power[:, :4].max(axis=1) < selective * low_power) & (power[:, 4:].max(axis=1) < selective * high_power)
-        both = audio[loud[good]] @ self._harmonics
+        both = audio[good] @ self._harmonics
         overtones = (both[:, :8] ** 2 + both[:, 8:] ** 2) * np.float32(2 / self._window)
         limit = np.float32(10 ** (HARMONIC_DB / 10))
         # The overtone of 697 lies near 1477, that of 770 near 1477, …: only what is not a tone of the digit counts.
@@ -183,10 +208,9 @@ class DtmfDetector:
             (overtones[index, low] < limit * low_power) | (_harmonic_is_tone(low, high))
         )
         keep = alone & clean
-        places = loud[good[keep]]
-        digit[places] = (4 * low + high - 4)[keep]
-        phasor[places] = spectrum[good[keep][:, None], np.stack([low, high], axis=1)[keep]]
-        return digit, energy, phasor
+        found = good[keep]
+        digit[places[found]] = (4 * low + high - 4)[keep]
+        phasor[places[found]] = spectrum[found[:, None], np.stack([low, high], axis=1)[keep]]
 
 
 def _harmonic_is_tone(low: NDArray[np.intp], high: NDArray[np.intp]) -> NDArray[np.bool_]:
