@@ -20,6 +20,7 @@ from tests.brain.fake_call import FakeCall
 from tests.brain.http_server import Request, Scripted, answer, scripted_http
 
 QUICK = ResponderOptions(filler_after_ms=50, tool_seconds=0.5, tool_rounds=3)
+QUIET = ResponderOptions(filler="", filler_after_ms=50, tool_seconds=0.5, tool_rounds=3)  # however slow the machine
 
 
 class Call(FakeCall):
@@ -80,8 +81,8 @@ class Generating(Brain):
         yield "b"
 
 
-def ruled(brain: Brain | None = None) -> BrainResponder:
-    return responder_of(brain or Ruled(), None)
+def ruled(brain: Brain | None = None, options: ResponderOptions = QUIET) -> BrainResponder:
+    return responder_of(brain or Ruled(), None, options=options)
 
 
 async def test_a_rule_led_brain_answers_with_a_text_or_a_stream_or_nothing() -> None:
@@ -117,7 +118,7 @@ async def test_a_slow_hook_is_bridged_and_given_up_at_its_limit() -> None:
     context = Context()
     context.begin("x")
     with pytest.raises(ServiceError, match=r"no answer within 0\.5 s"):
-        async for part in ruled(Stuck()).respond(UserTurn("x"), context):
+        async for part in ruled(Stuck(), QUICK).respond(UserTurn("x"), context):
             parts.append(part)
     assert parts == [Speak("One moment, please.")]
 
@@ -224,19 +225,25 @@ def chat_of(server: Scripted, first_token_seconds: float = 2.0) -> OpenAIChat:
     return OpenAIChat(ChatOptions(server.url, "m", first_token_seconds=first_token_seconds))
 
 
-def responder_of(brain: Brain, chat: ChatModel | None, call: Call | None = None) -> BrainResponder:
+def responder_of(
+    brain: Brain, chat: ChatModel | None, call: Call | None = None, options: ResponderOptions = QUIET
+) -> BrainResponder:
     call = call or Call()
     brain.call = call
-    return BrainResponder(brain, chat, QUICK, call)
+    return BrainResponder(brain, chat, options, call)
 
 
 async def turn(
-    brain: Brain, *replies: bytes | tuple[str, bytes], delay_s: float = 0.0, context: Context | None = None
+    brain: Brain,
+    *replies: bytes | tuple[str, bytes],
+    delay_s: float = 0.0,
+    context: Context | None = None,
+    options: ResponderOptions = QUIET,
 ) -> tuple[list[Reply], list[Any], Call]:
     """One turn with the endpoint; returns what was answered, the request bodies, and the call."""
     call = Call()
     async with scripted_http(Endpoint(*replies, delay_s=delay_s)) as server, chat_of(server) as chat:
-        parts = await answers(responder_of(brain, chat, call), "tea please", context)
+        parts = await answers(responder_of(brain, chat, call, options), "tea please", context)
     return parts, [request.json() for request in server.requests], call
 
 
@@ -296,7 +303,7 @@ async def test_a_slow_tool_is_bridged_by_its_filler_and_given_up_at_its_limit() 
 
 
 async def test_a_slow_model_is_bridged_by_a_filler_once() -> None:
-    parts, _, _ = await turn(Shop(), calling("order", '{"item": "tea"}'), text("Done."), delay_s=0.2)
+    parts, _, _ = await turn(Shop(), calling("order", '{"item": "tea"}'), text("Done."), delay_s=0.2, options=QUICK)
     assert parts == [Speak("One moment, please."), "Done."]
 
 
@@ -355,7 +362,7 @@ async def test_an_endpoint_that_hangs_is_bridged_and_then_given_up() -> None:
         context = Context()
         context.begin("hello")
         with pytest.raises(ServiceError, match="chat"):
-            async for part in responder_of(Shop(), chat).respond(UserTurn("hello"), context):
+            async for part in responder_of(Shop(), chat, options=QUICK).respond(UserTurn("hello"), context):
                 parts.append(part)
     assert parts == [Speak("One moment, please.")]
 
