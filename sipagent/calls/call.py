@@ -117,6 +117,7 @@ class Call:
         self.lines: list[dict[str, Any]] = []  # transcript so far, for a worker that takes over
         self.takeovers = 0
         self.held = False
+        self.on_event: Callable[[dict[str, Any]], None] = lambda event: None
         self._events: list[dict[str, Any]] = []
         self._dropped_events = 0
         self._more = asyncio.Event()
@@ -152,7 +153,9 @@ class Call:
     def note(self, kind: str, **data: Any) -> None:
         """Keep an event and wake those who watch."""
         number = self._dropped_events + len(self._events) + 1
-        self._events.append({"id": number, "type": kind, "at": time.time(), **data})
+        event = {"id": number, "type": kind, "at": time.time(), **data}
+        self._events.append(event)
+        self.on_event(event)
         if len(self._events) > MAX_EVENTS:
             del self._events[: MAX_EVENTS // 10]
             self._dropped_events += MAX_EVENTS // 10

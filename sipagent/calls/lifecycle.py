@@ -7,8 +7,8 @@ import asyncio
 import fnmatch
 import itertools
 import uuid
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -51,6 +51,19 @@ class Live:
         self.timers: dict[str, asyncio.TimerHandle] = {}
 
 
+class Records(Protocol):
+    """Where calls are written down; see `sipagent.records.store`."""
+
+    def begin(self, summary: Mapping[str, Any]) -> None:
+        """A call has begun."""
+
+    def note(self, call_id: str, event: Mapping[str, Any]) -> None:
+        """Something happened in it."""
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """It is over."""
+
+
 class Lifecycle:
     """All calls of the service and the steps of their lives."""
 
@@ -61,8 +74,7 @@ class Lifecycle:
         planes: list[MediaPlane],
         workers: WorkerPool,
         recordings: RecordingPaths,
-        on_begun: Callable[[Call], None],
-        on_ended: Callable[[Call], None],
+        records: Records,
     ) -> None:
         self.config = config
         self.engine = engine
@@ -78,8 +90,7 @@ class Lifecycle:
         self.idle = asyncio.Event()  # set while there is no call at all
         self.idle.set()
         self.loop = asyncio.get_running_loop()
-        self._on_begun = on_begun
-        self._on_ended = on_ended
+        self.records = records
         self._generations = itertools.count(1)
 
     def count(self) -> int:
@@ -127,7 +138,8 @@ class Lifecycle:
         self.idle.clear()
         log.info("call", call_id=call.id, direction=call.party.direction, from_number=call.party.from_number,
                  to_number=call.party.to_number, trunk=call.party.trunk, brain=call.route.brain)  # fmt: skip
-        self._on_begun(call)
+        self.records.begin(call.summary())
+        call.on_event = lambda event: self.records.note(call.id, event)
         self.tell_row(call, lambda number, generation: media.OpenRow(number, generation, -1, reflex=call.route.reflex))
         self.timer(call, "offer", OFFER_S, lambda: self._offer_late(call))
         self.offer(call, avoid=-1, resumed=False)
@@ -264,7 +276,7 @@ class Lifecycle:
         self.outcomes[name] = self.outcomes.get(name, 0) + 1
         log.info("call ended", call_id=call.id, outcome=name, by=call.ending.by, status=call.ending.status,
                  reason=call.ending.reason)  # fmt: skip
-        self._on_ended(call)
+        self.records.finish(call.summary())
         if not self.live:
             self.idle.set()
 

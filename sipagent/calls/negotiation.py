@@ -129,7 +129,9 @@ class MediaSession:
     def _settle(self, answer: bytes) -> None:
         if self._local is None:
             raise NoCommonCodec("an answer without an offer")
-        agreed = offer_answer.accept_answer(self._local, description.parse(answer), self.policy, encrypted=self._encrypted)
+        agreed = offer_answer.accept_answer(
+            self._local, description.parse(answer), self.policy, encrypted=self._encrypted
+        )
         if agreed is None and self.negotiated is None:
             raise NoCommonCodec("the far end refused the audio stream")
         self.negotiated = agreed or self.negotiated

@@ -11,14 +11,12 @@ import msgspec
 import numpy as np
 import structlog
 
-from sipagent.rtp import process as rtp_process
 from sipagent.rtp.control import Command, Event, MediaReady, RowClosed, Shutdown
 from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.table import COUNTERS, GAUGE, PLANE_COUNTER, CallTable
-from sipagent.rtp.vad import process as vad_process
 from sipagent.rtp.vad.options import EarsOptions
 from sipagent.service import channel
-from sipagent.service.planes import Plane, Transferable
+from sipagent.service.planes import EARS, MEDIA, Plane, Transferable
 
 log = structlog.get_logger(__name__)
 
@@ -101,7 +99,7 @@ class MediaPlane:
             tuple(Transferable(fd) for fd in self._worker_wake_fds),
             Transferable(self._ears_wake_fd),
         )
-        self._media = Plane(f"sipagent-media-{self.number}", run_media, arguments, self._media_gone)
+        self._media = Plane(f"sipagent-media-{self.number}", MEDIA, arguments, self._media_gone)
         self._channel = channel.Channel[Event](ours, Event, self._media_says, lambda: None)
 
     def _start_ears(self) -> None:
@@ -114,7 +112,7 @@ class MediaPlane:
             Transferable(self._ears_wake_fd),
             tuple(Transferable(fd) for fd in self._worker_wake_fds),
         )
-        self._ears = Plane(f"sipagent-vad-{self.number}", run_ears, arguments, self._ears_gone)
+        self._ears = Plane(f"sipagent-vad-{self.number}", EARS, arguments, self._ears_gone)
         self._ears_channel = channel.Channel[msgspec.Raw](ours, msgspec.Raw, lambda message: None, lambda: None)
 
     def _media_says(self, event: Event) -> None:
@@ -144,13 +142,3 @@ class MediaPlane:
         log.error("ears died", plane=self.number, exit_code=code)
         self.restarts += 1
         asyncio.get_running_loop().call_later(RESTART_AFTER_S, self._start_ears)
-
-
-def run_media(*arguments: object) -> None:
-    """Entry of the media process."""
-    rtp_process.run(*arguments)  # type: ignore[arg-type]
-
-
-def run_ears(*arguments: object) -> None:
-    """Entry of the ears' process."""
-    vad_process.run(*arguments)  # type: ignore[arg-type]

@@ -78,7 +78,7 @@ class TextMessage(msgspec.Struct, frozen=True, tag=True):
 
 
 class TransferResult(msgspec.Struct, frozen=True, tag=True):
-    """How a transfer ended: `outcome` is transferred, or an outcome of `sipagent.sip.outcome` and the call is yours again."""
+    """How a transfer ended: `outcome` is transferred, or says why the call is yours again."""
 
     call_id: str
     outcome: str

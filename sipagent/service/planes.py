@@ -7,6 +7,7 @@ leaves no process and no port behind.
 
 import asyncio
 import ctypes
+import importlib
 import multiprocessing
 import os
 import signal
@@ -17,7 +18,10 @@ from typing import Any, Final
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_NAME: Final = 15
-PRELOAD: Final = ["sipagent.cli", "sipagent.rtp.process", "sipagent.rtp.vad.process", "sipagent.service.worker"]
+MEDIA: Final = "sipagent.rtp.process"
+EARS: Final = "sipagent.rtp.vad.process"
+WORKER: Final = "sipagent.service.worker"
+PRELOAD: Final = ["sipagent.cli", MEDIA, EARS, WORKER]
 
 _context = multiprocessing.get_context("forkserver")
 
@@ -26,6 +30,7 @@ def prepare() -> None:
     """Start the fork server; one thread per linear algebra call, the planes share the cores among themselves."""
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reports its use otherwise
     _context.set_forkserver_preload(PRELOAD)
 
 
@@ -45,11 +50,13 @@ def _detach(duplicate: Any) -> int:
 
 
 class Plane:
-    """A child process; `on_exit` is called with its exit code as soon as it is gone."""
+    """A child process that runs the function `run` of the module `entry`.
 
-    def __init__(
-        self, name: str, entry: Callable[..., None], arguments: tuple[Any, ...], on_exit: Callable[[int], None]
-    ) -> None:
+    `on_exit` is called with its exit code as soon as it is gone. The module is named, not imported: it is the child's
+    business to load models and codecs.
+    """
+
+    def __init__(self, name: str, entry: str, arguments: tuple[Any, ...], on_exit: Callable[[int], None]) -> None:
         self.name = name
         self._process = _context.Process(target=_run, args=(name, entry, arguments), name=name, daemon=True)
         self._process.start()
@@ -78,9 +85,9 @@ class Plane:
         self._on_exit(self._process.exitcode or 0)
 
 
-def _run(name: str, entry: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _run(name: str, entry: str, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is the parent's to handle
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     libc.prctl(PR_SET_NAME, name.encode()[:15])
-    entry(*arguments)
+    importlib.import_module(entry).run(*arguments)

@@ -6,7 +6,6 @@ import signal
 
 import structlog
 
-from sipagent.calls.call import Call
 from sipagent.calls.control import CallControl
 from sipagent.calls.lifecycle import Lifecycle
 from sipagent.errors import ConfigError
@@ -71,7 +70,7 @@ class Service:
             MediaPlane(number, options, EarsOptions(), self.workers.wake_fds, handlers)
             for number, options in enumerate(media_options(config))
         ]
-        self.life = Lifecycle(config, self.engine, self.planes, self.workers, self.recordings, self._begun, self._ended)
+        self.life = Lifecycle(config, self.engine, self.planes, self.workers, self.recordings, self.records)
         self.control = CallControl(self.life)
         self.http = HttpServer(config, HttpControl(self.control)) if config.http.listen else None
 
@@ -118,12 +117,6 @@ class Service:
         for plane in self.planes:
             await plane.stop()
         await self.records.close()
-
-    def _begun(self, call: Call) -> None:
-        self.records.begin(call.summary())
-
-    def _ended(self, call: Call) -> None:
-        self.records.finish(call.summary())
 
 
 async def serve(config: Config) -> None:

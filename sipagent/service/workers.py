@@ -9,9 +9,8 @@ from typing import Final
 import structlog
 
 from sipagent.service import channel
-from sipagent.service import worker as worker_process
 from sipagent.service.messages import FromWorker, Ping, Pong, Ready, Stop, ToWorker
-from sipagent.service.planes import Plane, Transferable
+from sipagent.service.planes import WORKER, Plane, Transferable
 from sipagent.service.worker_settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
@@ -133,7 +132,7 @@ class WorkerPool:
         )
         worker.ready = False
         worker.plane = Plane(
-            f"sipagent-worker-{worker.index}", run_worker, arguments, lambda code: self._gone(worker, code)
+            f"sipagent-worker-{worker.index}", WORKER, arguments, lambda code: self._gone(worker, code)
         )
         worker.channel = channel.Channel[FromWorker](
             ours, FromWorker, lambda message: self._says(worker, message), lambda: None
@@ -167,8 +166,3 @@ class WorkerPool:
         delay = min(MAX_RESTART_AFTER_S, RESTART_AFTER_S * 2**worker.failed_starts)
         asyncio.get_running_loop().call_later(delay, self._start, worker)
         self._handlers.on_lost(worker.index)
-
-
-def run_worker(*arguments: object) -> None:
-    """Entry of a worker process."""
-    worker_process.run(*arguments)  # type: ignore[arg-type]

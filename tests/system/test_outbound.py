@@ -1,16 +1,14 @@
 """The agent phones somebody: ringing, answer, and every way of not answering, with sipp as the far end."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
-from tests.support.ports import free_port
-from tests.support.service import Service, service
 from tests.support.scenario import callee, recv, reply
+from tests.support.service import Service
 from tests.support.sipp import sipp
 
-pytestmark = [pytest.mark.peers]
+pytestmark = [pytest.mark.peers, pytest.mark.asyncio(loop_scope="module")]
 
 CONFIG = """
 [[trunk]]
@@ -39,12 +37,9 @@ async def ended(agent: Service, call_id: str) -> dict[str, object]:
     return await agent.call_in_state("ended", call_id)
 
 
-async def test_an_answered_call_is_connected_and_ended_by_the_far_end(tmp_path: Path) -> None:
-    port = free_port(tcp=True)
-    async with (
-        service(tmp_path, CONFIG.format(port=port)) as agent,
-        sipp("uas", port=port, extra=("-rtp_echo",)) as carrier,
-    ):
+async def test_an_answered_call_is_connected_and_hung_up(agent_and_port: tuple[Service, int]) -> None:
+    agent, port = agent_and_port
+    async with sipp("uas", port=port, extra=("-rtp_echo",)) as carrier:
         call_id = await agent.place("+493012345678")
         await agent.call_in_state("connected", call_id)
         answer = await agent.http.post(f"/v1/calls/{call_id}/hangup")
@@ -66,12 +61,9 @@ async def test_an_answered_call_is_connected_and_ended_by_the_far_end(tmp_path: 
         (500, "failed"),
     ],
 )
-async def test_a_refusal_has_a_name(
-    agent_and_port: tuple[Service, int], status: int, outcome: str
-) -> None:
+async def test_a_refusal_has_a_name(agent_and_port: tuple[Service, int], status: int, outcome: str) -> None:
     agent, port = agent_and_port
-    keys = {"status": str(status), "reason": reason}
-    async with sipp("uas_refuse.xml", port=port, keys=keys) as carrier:
+    async with sipp(callee(recv("INVITE"), reply(180), reply(status), recv("ACK")), port=port) as carrier:
         call = await ended(agent, await agent.place("+493012345678"))
         assert (call["outcome"], call["status"]) == (outcome, status)
         assert await carrier.finished() == 0, carrier.errors()
