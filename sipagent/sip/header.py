@@ -4,7 +4,9 @@ Every function takes the text of one header field value and returns data, or rai
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sipmessage import URI
 
@@ -17,6 +19,7 @@ _VIA = re.compile(
 _PARAMETER = re.compile(r"\s*;\s*(?P<name>[^\s;=,\"<>]+)(?:\s*=\s*(?P<value>\"(?:[^\"\\]|\\.)*\"|[^\s;,\"<>]*))?\s*")
 _CSEQ = re.compile(r"(\d+)\s+(\S+)")
 _URI_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_BLANK = re.compile(r"\s")
 _NUMERIC_HOST = re.compile(r"[0-9.]+|\[[0-9A-Fa-f:.]+\]")
 
 
@@ -26,7 +29,7 @@ class Address:
 
     uri: str
     name: str
-    parameters: dict[str, str]
+    parameters: Mapping[str, str]
 
     @property
     def tag(self) -> str:
@@ -41,7 +44,7 @@ class Via:
     protocol: str
     host: str
     port: int | None
-    parameters: dict[str, str]
+    parameters: Mapping[str, str]
 
     @property
     def branch(self) -> str:
@@ -93,6 +96,7 @@ def parse_parameters(text: str) -> dict[str, str]:
     return found
 
 
+@lru_cache(maxsize=2048)  # the same text is read several times while its message is handled
 def parse_via(value: str) -> Via:
     """One Via value."""
     match = _VIA.match(value)
@@ -102,6 +106,7 @@ def parse_via(value: str) -> Via:
     return Via(match["protocol"].upper(), match["host"], port, parse_parameters(value[match.end() :]))
 
 
+@lru_cache(maxsize=4096)
 def parse_address(value: str) -> Address:
     """A From, To, Contact, Route … value; the display name may be anything that balances its quotes."""
     quoted_end = 0
@@ -127,6 +132,7 @@ def parse_address(value: str) -> Address:
     )
 
 
+@lru_cache(maxsize=4096)
 def parse_uri(text: str) -> URI:
     """A sip, sips or tel URI by the library's grammar."""
     try:
@@ -200,7 +206,7 @@ def _closing_quote(text: str) -> int:
 
 
 def _check_uri(uri: str) -> str:
-    if not _URI_SCHEME.match(uri) or any(c.isspace() for c in uri):
+    if not _URI_SCHEME.match(uri) or _BLANK.search(uri):
         raise ParseError("a URI")
     return uri
 

@@ -22,6 +22,7 @@ _REQUEST_LINE = re.compile(r"(?P<method>[^\s]+) (?P<uri>.*) SIP/(?P<version>\d+\
 _STATUS_LINE = re.compile(r"SIP/(?P<version>\d+\.\d+) (?P<code>\d{3})(?: (?P<phrase>.*))?")
 _TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+")
 _SINGLE = ("Call-ID", "CSeq", "From", "To", "Max-Forwards", "Content-Length", "Content-Type")
+_BLANK = re.compile(r"\s")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # One spelling per header, so that look-ups and output do not depend on the sender's case.
 _SPELLING = {name.lower(): name for name in (*COMPACT_FORMS.values(), *_SINGLE, "CSeq", "Route", "Record-Route")}
@@ -88,8 +89,8 @@ def serialize(message: Request | Response) -> bytes:
     else:
         start = f"SIP/2.0 {message.code} {message.phrase}"
     lines = [start]
-    for name in message.headers.keys():  # noqa: SIM118 - the library's Headers cannot be iterated
-        lines.extend(f"{name}: {value}" for value in message.headers.getlist(name))
+    for name, found in _fields(message.headers):
+        lines.extend([f"{name}: {value}" for value in found])
     return "\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n" + message.body
 
 
@@ -127,11 +128,7 @@ def clean(text: str) -> str:
 
 def header_list(message: Request | Response) -> tuple[tuple[str, str], ...]:
     """All headers in order."""
-    return tuple(
-        (name, value)
-        for name in message.headers.keys()  # noqa: SIM118
-        for value in message.headers.getlist(name)
-    )
+    return tuple((name, value) for name, found in _fields(message.headers) for value in found)
 
 
 def tokens(message: Request | Response, name: str) -> tuple[str, ...]:
@@ -217,9 +214,13 @@ def _add_headers(headers: Headers, lines: list[str]) -> bool:
         lower = name.lower()
         name = COMPACT_FORMS.get(lower) or _SPELLING.get(lower, name)
         collected.setdefault(name.lower(), [name]).append(value.strip(" \t"))
-    for name, *found in collected.values():
-        headers.setlist(name, found)
+    _fields(headers).extend((name, found) for name, *found in collected.values())
     return sound
+
+
+def _fields(headers: Headers) -> list[tuple[str, list[str]]]:
+    """The library's own list: its look-ups by name search it from the start each time, too slow for whole messages."""
+    return headers._list
 
 
 def _parse_response(first: str, lines: list[str], body: bytes, datagram: bool) -> Response:
@@ -290,4 +291,4 @@ def _sound_uri(text: str, uri: URI) -> bool:
     """Whether a Request-URI is one, of whatever scheme; what is to be a SIP URI must also follow its grammar."""
     if uri.scheme not in ("sip", "sips"):
         return header.has_scheme(text)
-    return bool(uri.host) and not header.has_headers(text) and not any(c.isspace() for c in text)
+    return bool(uri.host) and not header.has_headers(text) and not _BLANK.search(text)
