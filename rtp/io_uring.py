@@ -95,7 +95,7 @@ class UringIo:
         if len(self._taken):
             self._buffers.give_back(self._taken)
             self._taken = np.zeros(0, np.int64)
-        self._ring.enter(0)
+        self._ring.poll(BUFFERS)
         done = self._ring.completions()
         if not len(done):
             return []

@@ -32,8 +32,8 @@ MAX_MISORDER: Final = 100
 JUMP_NS: Final = 1_000_000_000  # a timestamp further than this from where the clock expects it is a new time line
 LATE_IN_A_ROW: Final = 4  # after so many late packets the line has become longer: begin anew where we are
 TALK_SPURT_MS: Final = 200  # after such a pause a packet is not late, it begins a talk spurt
-# Concealing a packet takes 45 µs. When a whole trunk stumbles, the rows take turns, rather than that all are late; one that
-# has waited for long gets silence.
+# Concealing a packet takes 45 µs. When a whole trunk stumbles the rows take turns, rather than that all are late; a row
+# that has waited for long gets silence.
 MAX_CONCEALED: Final = 48  # per tick
 PATIENCE_NS: Final = 60_000_000
 _CYCLE: Final = 1 << 16
