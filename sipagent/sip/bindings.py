@@ -200,7 +200,7 @@ class Bindings:
 
     def _follow_flow(self, binding: _Binding, now: float) -> None:
         """The connection that was made may leave by another address than was thought before."""
-        if binding.flow is None:
+        if binding.flow is None or not binding.flow.reliable:
             return
         contact = header.parse_address(binding.flow.contact(contact_user(binding.account))).uri
         if contact != binding.base_contact:

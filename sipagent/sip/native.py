@@ -252,7 +252,12 @@ class NativeEngine:
             self._agent.layer.stats[f"guard_{decision.reason}"] += 1
         if decision.action is not Action.DROP:
             fault = RemoteError(decision.status, "") if decision.action is Action.REFUSE else None
-            self._agent.receive(data, flow, now, fault)
+            try:
+                self._agent.receive(data, flow, now, fault)
+            except Exception:
+                # one message must never take the other calls along
+                self._agent.layer.stats["internal_errors"] += 1
+                _log.exception("message_failed", source=flow.remote[0])
             self._flush()
 
     def _on_lost(self, flow: Flow) -> None:
@@ -283,6 +288,8 @@ class NativeEngine:
                     else:
                         self._spawn(self._locate(action))
                 for event in events:
+                    if isinstance(event, RegistrationChanged):
+                        self._learn_seen_address(event.trunk)
                     if self._on_event is not None:
                         self._on_event(event)
         finally:
@@ -407,6 +414,12 @@ class NativeEngine:
         flow = self._transports.expected_flow(*((target.protocol, target.address) if target else ("UDP", "")))
         contact = header.parse_address(flow.contact(contact_user(trunk))).uri
         return contact, flow.protocol == "UDP" and not self._settings.public_address
+
+    def _learn_seen_address(self, trunk: str) -> None:
+        """Behind NAT, Contact and media address of later calls are what the registrar sees (RFC 3581)."""
+        seen = self._agent.bindings.seen_address(trunk)
+        for address in self._addresses.get(trunk, ()):
+            self._transports.set_seen(address, seen)
 
     def _first_listener(self) -> str:
         for specification in self._transports.listening():

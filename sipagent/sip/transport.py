@@ -94,6 +94,7 @@ class Transports:
         self._connections: dict[int, _Connection] = {}
         self._by_peer: dict[tuple[str, str, int, str], int] = {}
         self._local: dict[str, str] = {}
+        self._seen: dict[str, tuple[str, int]] = {}  # by far end: where it sees our UDP port, behind NAT
         self._numbers = 0
         self._client_context: ssl.SSLContext | None = None
 
@@ -128,6 +129,13 @@ class Transports:
             next((i for i in candidates if self._listeners[i].wildcard), candidates[0]),
         )
         return Flow("UDP", (host, port), self._advertised(self._listeners[best], host), 0, best)
+
+    def set_seen(self, host: str, address: tuple[str, int] | None) -> None:
+        """A far end sees us elsewhere than our sockets say (None = no longer)."""
+        if address is None:
+            self._seen.pop(host, None)
+        else:
+            self._seen[host] = address
 
     def expected_flow(self, protocol: str, host: str) -> Flow:
         """What a flow to a host will look like from the outside; host "" = any."""
@@ -191,6 +199,8 @@ class Transports:
         """Our address on the way to a host (numeric)."""
         if self._public:
             return self._public
+        if host in self._seen:
+            return self._seen[host][0]
         found = self._local.get(host)
         if found is None:
             if len(self._local) > 4096:
@@ -230,6 +240,8 @@ class Transports:
         self._listeners.append(Listener(protocol, address, real_port))
 
     def _advertised(self, listener: Listener, remote_host: str) -> tuple[str, int]:
+        if not self._public and listener.protocol == "UDP" and remote_host in self._seen:
+            return self._seen[remote_host]
         if self._public or listener.wildcard:
             return self.local_address(remote_host), listener.port
         return listener.address, listener.port

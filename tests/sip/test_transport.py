@@ -1,0 +1,203 @@
+"""Sockets: streams cut and merged, large requests, keepalives, lost connections, IPv6."""
+
+import asyncio
+import socket
+from typing import cast
+
+import pytest
+
+from sipagent.errors import ConfigError, ParseError
+from sipagent.sip import transport
+from sipagent.sip.engine import (
+    Answered,
+    Confirmed,
+    Ended,
+    EngineSettings,
+    IncomingCall,
+    PlaceCall,
+    RegistrationChanged,
+    TrunkAccount,
+)
+from sipagent.sip.framing import StreamFramer
+from sipagent.sip.native import NativeEngine
+from tests.sip.support import SDP, station
+
+A, B = 25800, 25802
+
+
+def options(port: int, number: int, protocol: str = "TCP") -> bytes:
+    return (
+        f"OPTIONS sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/{protocol} 127.0.0.1:{port};branch=z9hG4bKo{number};rport\r\n"
+        f"From: <sip:t@127.0.0.1>;tag=1\r\nTo: <sip:127.0.0.1>\r\nCall-ID: o{number}\r\nCSeq: {number} OPTIONS\r\n"
+        "Content-Length: 0\r\n\r\n"
+    ).encode()
+
+
+def test_framer_cuts_messages_and_counts_keepalives() -> None:
+    framer = StreamFramer()
+    one, two = options(1, 1), options(1, 2)
+    assert framer.feed(one[:50]) == []
+    assert framer.partial
+    assert framer.feed(one[50:] + two + b"\r\n\r\n" + one[:10]) == [one, two]
+    assert framer.pings == 1
+    assert framer.feed(one[10:]) == [one]
+    assert not framer.partial
+
+
+def test_framer_gives_up_on_endless_headers() -> None:
+    framer = StreamFramer()
+    with pytest.raises(ParseError):
+        for _ in range(50):
+            framer.feed(b"X: " + b"y" * 1000 + b"\r\n")
+
+
+async def test_requests_that_are_split_and_merged_on_a_stream_are_all_answered() -> None:
+    async with station(A):
+        reader, writer = await asyncio.open_connection("127.0.0.1", A)
+        whole = b"".join(options(1, number) for number in range(1, 6))
+        for start in range(0, len(whole), 97):
+            writer.write(whole[start : start + 97])
+            await writer.drain()
+            await asyncio.sleep(0.002)
+        for number in range(1, 6):
+            answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 2)
+            assert f"CSeq: {number} OPTIONS".encode() in answer
+        writer.write(b"\r\n\r\n")
+        assert await asyncio.wait_for(reader.readexactly(2), 2) == b"\r\n"
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_large_request_goes_by_tcp_although_the_address_says_nothing() -> None:
+    async with station(A) as a, station(B) as b:
+        b.answer_all()
+        offer = SDP + b"a=x:" + b"y" * 1300 + b"\r\n"
+        handle = a.engine.place(PlaceCall(f"sip:bob@127.0.0.1:{B}", "", offer, "alice"))
+        await a.expect(Answered)
+        incoming = await b.expect(IncomingCall)
+        assert incoming.offer == offer
+        assert "SIP/2.0/TCP" in a.engine.ladder(handle)[0][2]
+        await b.expect(Confirmed)
+
+
+async def test_large_request_falls_back_to_udp_when_the_far_end_takes_no_tcp() -> None:
+    async with station(A) as a, station(B, listen=(f"udp:127.0.0.1:{B}",)) as b:
+        b.answer_all()
+        offer = SDP + b"a=x:" + b"y" * 1300 + b"\r\n"
+        handle = a.engine.place(PlaceCall(f"sip:bob@127.0.0.1:{B}", "", offer, "alice"))
+        await a.expect(Answered)
+        assert "SIP/2.0/UDP" in a.engine.ladder(handle)[0][2]
+
+
+async def test_description_of_60_kilobytes_is_taken_by_tcp_and_a_larger_one_refused_with_513() -> None:
+    async with station(A) as a, station(B) as b:
+        b.answer_all()
+        offer = SDP + b"".join(b"a=x:" + b"y" * 96 + b"\r\n" for _ in range(580))
+        a.engine.place(PlaceCall(f"sip:bob@127.0.0.1:{B};transport=tcp", "", offer, "alice"))
+        await a.expect(Answered)
+        assert (await b.expect(IncomingCall)).offer == offer
+        a.engine.place(PlaceCall(f"sip:bob@127.0.0.1:{B};transport=tcp", "", offer * 2, "alice"))
+        assert (await a.expect(Ended)).status == 513
+
+
+async def test_call_outlives_its_connection() -> None:
+    async with station(A) as a, station(B) as b:
+        b.answer_all()
+        handle = a.engine.place(PlaceCall(f"sip:bob@127.0.0.1:{B};transport=tcp", "", SDP, "alice"))
+        await b.expect(Confirmed)
+        for connection in list(a.engine._transports._connections.values()):
+            connection.close()
+        await asyncio.sleep(0.1)
+        a.engine.hangup(handle)
+        assert (await b.expect(Ended)).by == "remote"
+
+
+async def test_refused_connection_ends_the_call_with_words() -> None:
+    async with station(A) as a:
+        a.engine.place(PlaceCall("sip:bob@127.0.0.1:25899;transport=tcp", "", SDP))
+        ended = await a.expect(Ended)
+        assert (ended.by, ended.status) == ("transport", 503)
+        assert "25899" in ended.reason
+
+
+async def test_ipv6_carries_a_call() -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    addresses = [(f"udp:[::1]:{port}", f"tcp:[::1]:{port}") for port in (A, B)]
+    try:
+        async with station(A, listen=addresses[0]) as a, station(B, listen=addresses[1]) as b:
+            b.answer_all()
+            for number, parameter in enumerate(("", ";transport=tcp"), 1):
+                handle = a.engine.place(PlaceCall(f"sip:bob@[::1]:{B}{parameter}", "", SDP, "alice"))
+                await a.expect(Answered, number)
+                await b.expect(Confirmed, number)
+                assert f"<sip:alice@[::1]:{A}" in str(a.engine.ladder(handle))
+                a.engine.hangup(handle)
+                await b.expect(Ended, number)
+            assert a.engine.listening() == (f"udp:[::1]:{A}", f"tcp:[::1]:{A}")
+    except ConfigError:
+        pytest.skip("no IPv6 loopback here")
+
+
+async def test_port_that_is_taken_is_a_configuration_error() -> None:
+    async with station(A):
+        engine = NativeEngine(EngineSettings(listen=(f"udp:127.0.0.1:{A}",)))
+        with pytest.raises(ConfigError, match="cannot be bound"):
+            await engine.start(lambda event: None)
+        await engine.stop()
+
+
+@pytest.mark.parametrize("wrong", ["127.0.0.1:5060", "sctp:127.0.0.1:5060", "udp:localhost:5060", "udp:127.0.0.1:x"])
+def test_listener_that_is_none_is_a_configuration_error(wrong: str) -> None:
+    with pytest.raises(ConfigError):
+        transport.parse_listen(wrong)
+
+
+class _Registrar(asyncio.DatagramProtocol):
+    """Answers REGISTER from a port that sees us elsewhere, as behind NAT."""
+
+    def __init__(self) -> None:
+        self.contacts: list[str] = []
+        self.invites: list[str] = []
+
+    def connection_made(self, wire: asyncio.BaseTransport) -> None:
+        self.wire = cast(asyncio.DatagramTransport, wire)
+
+    def datagram_received(self, data: bytes, source: tuple[str, int]) -> None:
+        text = data.decode()
+        lines = text.split("\r\n")
+        if text.startswith("INVITE"):
+            self.invites.append(text)
+            return
+        if not text.startswith("REGISTER"):
+            return
+        self.contacts += [line for line in lines if line.startswith("Contact")]
+        kept = [line for line in lines if line.split(":")[0] in ("From", "To", "Call-ID", "CSeq")]
+        contacts = [line for line in lines if line.startswith("Contact") and "expires=0" not in line]
+        via = next(line for line in lines if line.startswith("Via")).replace(";rport", "")
+        answer = [
+            "SIP/2.0 200 OK",
+            f"{via};received=127.0.0.7;rport=4321",
+            *kept,
+            *contacts,
+            "Content-Length: 0",
+            "",
+            "",
+        ]
+        self.wire.sendto("\r\n".join(answer).encode(), source)
+
+
+async def test_address_that_the_registrar_sees_goes_into_contact_and_media() -> None:
+    loop = asyncio.get_running_loop()
+    wire, registrar = await loop.create_datagram_endpoint(_Registrar, local_addr=("127.0.0.1", B))
+    trunk = TrunkAccount("t", f"sip:127.0.0.1:{B}", "agent", expires_s=60)
+    async with station(A, trunk) as us:
+        await us.expect(RegistrationChanged, where="REGISTERED: 'registered'")
+        await asyncio.sleep(0.1)
+        assert any("<sip:agent@127.0.0.7:4321>" in contact for contact in registrar.contacts)
+        assert us.engine.local_address("", "t") == "127.0.0.7"
+        handle = us.engine.place(PlaceCall("5551234", "t", SDP))
+        await asyncio.sleep(0.1)
+        assert "Contact: <sip:agent@127.0.0.7:4321>" in registrar.invites[0]
+        us.engine.hangup(handle)
+    wire.close()
