@@ -1,0 +1,138 @@
+"""Admission, refusal and drain of the whole service, with sipp as the far end."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.ports import free_port
+from tests.support.scenario import Pause, ack, bye, caller, cancel, invite, recv
+from tests.support.service import Service, service
+from tests.support.sipp import Sipp, sipp
+
+pytestmark = [pytest.mark.peers]
+
+ECHO = """
+[[route]]
+to = "busy"
+brain = "line_brains:Picky"
+pipeline = "cascaded"
+
+[[route]]
+to = "*"
+brain = "line_brains:Plain"
+pipeline = "echo"
+"""
+G729_ONLY = """v=0
+o=- 1 1 IN IP[local_ip_type] [local_ip]
+s=-
+c=IN IP[media_ip_type] [media_ip]
+t=0 0
+m=audio [media_port] RTP/AVP 18
+a=rtpmap:18 G729/8000
+"""
+TALK = caller(invite(), recv(100, optional=True), recv(180, optional=True), recv(200), ack(), Pause(60_000))
+
+
+def talk(milliseconds: int) -> str:
+    return caller(
+        invite(),
+        recv(100, optional=True),
+        recv(180, optional=True),
+        recv(200),
+        ack(),
+        Pause(milliseconds),
+        bye(),
+        recv(200),
+    )
+
+
+def refused(status: int, **kwargs: str) -> str:
+    return caller(invite(), recv(100, optional=True), recv(180, optional=True), recv(status, **kwargs), ack())
+
+
+async def plays(agent: Service, scenario: str, user: str = "agent") -> None:
+    """sipp runs `scenario` against the service as written."""
+    async with sipp(scenario, f"127.0.0.1:{agent.sip_port}", port=free_port(count=16), service=user) as far_end:
+        assert await far_end.finished() == 0, far_end.errors()
+
+
+async def fails_or_ends(far_end: Sipp) -> int:
+    return await far_end.finished(30)
+
+
+async def test_what_is_over_capacity_gets_503_and_is_told_when_to_come_back(tmp_path: Path) -> None:
+    async with service(tmp_path, ECHO + "[limits]\nmax_calls = 1\n") as agent:
+        async with sipp(TALK, f"127.0.0.1:{agent.sip_port}", port=free_port(count=16)):
+            await agent.call_in_state("connected")
+            await plays(agent, refused(503, has="Retry-After: [0-9]"))
+        metrics = (await agent.http.get("/metrics")).text
+        assert 'sipagent_calls_refused_total{why="full"} 1.0' in metrics
+
+
+async def test_what_is_over_capacity_gets_486_when_that_is_configured(tmp_path: Path) -> None:
+    async with (
+        service(tmp_path, ECHO + "[limits]\nmax_calls = 1\nfull_status = 486\n") as agent,
+        sipp(TALK, f"127.0.0.1:{agent.sip_port}", port=free_port(count=16)),
+    ):
+        await agent.call_in_state("connected")
+        await plays(agent, refused(486))
+
+
+@pytest.mark.models
+async def test_a_call_is_refused_before_it_is_answered(tmp_path: Path) -> None:
+    async with service(tmp_path, ECHO) as agent:
+        await plays(agent, refused(486), user="busy")
+        call = await agent.call_in_state("ended")
+        assert (call["outcome"], call["status"]) == ("rejected", 486)
+        await plays(
+            agent, caller(invite(body=G729_ONLY), recv(100, optional=True), recv(488, has="Warning: 305"), ack())
+        )
+        await plays(agent, caller(invite(body="v=0\nm=audio 99999999\n"), recv(100, optional=True), recv(400), ack()))
+        answered = caller(invite(), recv(100, optional=True), recv(180), cancel(), recv(200), recv(487), ack())
+        assert answered
+
+
+async def test_sigterm_lets_calls_finish_and_refuses_new_ones(tmp_path: Path) -> None:
+    async with service(tmp_path, ECHO) as agent:
+        async with sipp(talk(4000), f"127.0.0.1:{agent.sip_port}", port=free_port(count=16)) as far_end:
+            await agent.call_in_state("connected")
+            agent.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(10):
+                while "draining" not in (await agent.health())["status"]:
+                    await asyncio.sleep(0.05)
+            assert (await agent.http.get("/readyz")).status_code == 503
+            assert (await agent.http.post("/v1/calls", json={"to": "+493012345678"})).status_code == 503
+            await plays(agent, refused(503, has="Retry-After"))
+            assert await far_end.finished() == 0, far_end.errors()
+        assert await asyncio.wait_for(agent.process.wait(), 10) == 0
+
+
+async def test_calls_that_outlast_the_drain_get_bye_with_a_reason(tmp_path: Path) -> None:
+    waits = caller(
+        invite(),
+        recv(100, optional=True),
+        recv(180, optional=True),
+        recv(200),
+        ack(),
+        recv("BYE", has="Reason: SIP;cause=503"),
+    )
+    async with service(tmp_path, ECHO + "[limits]\nmax_calls = 4\ndrain_seconds = 1\n") as agent:
+        async with sipp(waits, f"127.0.0.1:{agent.sip_port}", port=free_port(count=16)) as far_end:
+            await agent.call_in_state("connected")
+            agent.process.send_signal(signal.SIGTERM)
+            assert await fails_or_ends(far_end) == 0, far_end.errors()
+        assert await asyncio.wait_for(agent.process.wait(), 10) == 0
+
+
+async def test_a_call_is_ended_at_its_longest_and_when_no_media_comes(tmp_path: Path) -> None:
+    waits = caller(invite(), recv(100, optional=True), recv(180, optional=True), recv(200), ack(), recv("BYE"))
+    limits = "[limits]\nmax_calls = 4\nmax_call_seconds = 2\n"
+    async with (
+        service(tmp_path / "length", ECHO + limits) as agent,
+        sipp(waits, f"127.0.0.1:{agent.sip_port}", port=free_port(count=16)) as far_end,
+    ):
+        assert await far_end.finished() == 0, far_end.errors()
+        call = await agent.call_in_state("ended")
+        assert call["reason"] == "the longest call allowed"
