@@ -261,7 +261,7 @@ class Call:
         )
         if request.method != "ACK":
             toward = flow or self.host.layer.network.flow_for(dialog.next_hop, 0)
-            exchange.authentication = self.host.credentials(self, toward)
+            exchange.authentication, exchange.trunk = self.host.credentials(self, toward), self.trunk
             if exchange.authentication is not None:
                 for name, value in exchange.authentication.headers(request.method, str(request.uri), request.body):
                     request.headers.add(name, value)

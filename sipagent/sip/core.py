@@ -59,6 +59,7 @@ class UserAgent:
         )
         self._accounts = {account.name: account for account in settings.trunks}
         self._identify = identify
+        self.servers: dict[str, set[str]] = {}  # addresses of each trunk's server, as they become known
         self._calls: dict[str, Call] = {}  # by handle
         self._dialogs: dict[tuple[str, str, str], tuple[Call, Dialog]] = {}
         self._invites: dict[tuple[str, ...], Call] = {}  # by the INVITE's transaction
@@ -143,6 +144,7 @@ class UserAgent:
         exchange = Exchange(request, hop, _ignore, _ignore_failure, contact_user=call.contact_user, failover=True)
         if account is not None and account.password:
             call.authentication = exchange.authentication = self._authentication(account)
+            exchange.trunk = account.name
         setup = OutboundInvite(call, exchange)
         exchange.on_response, exchange.on_failure = setup.on_response, setup.on_failure
         call.setup = setup
@@ -211,6 +213,9 @@ class UserAgent:
         authentication = exchange.authentication
         if authentication is None or exchange.challenges >= MAX_CHALLENGES:
             return False
+        if not self._may_ask(exchange.trunk, exchange.flow):
+            self.layer.stats["challenges_refused"] += 1
+            return False
         verdict = authentication.learn(
             response.headers.getlist("WWW-Authenticate"), response.headers.getlist("Proxy-Authenticate")
         )
@@ -259,7 +264,7 @@ class UserAgent:
 
     def credentials(self, call: Call, flow: Flow | None) -> Authentication | None:
         """Only the trunk's own server may ask for its password, never the peer of a call (SIP digest leak)."""
-        if flow is None or not call.trunk or self._identify(flow.remote[0]) != call.trunk:
+        if not self._may_ask(call.trunk, flow):
             return None
         account = self._accounts.get(call.trunk)
         if (
@@ -270,6 +275,13 @@ class UserAgent:
         ):
             call.authentication = self._authentication(account)
         return call.authentication
+
+    def _may_ask(self, trunk: str, flow: Flow | None) -> bool:
+        """Whether this far end is the trunk's own."""
+        if flow is None or not trunk:
+            return False
+        host = flow.remote[0]
+        return host in self.servers.get(trunk, ()) or self._identify(host) == trunk
 
     def replaces(self, handle: str) -> str:
         """The Replaces value for another call of ours: tags as its far end sees them (RFC 3891 §6.1)."""

@@ -75,6 +75,7 @@ class Exchange:
     on_failure: Callable[[int, float], None]  # 408 or 503 that we made ourselves
     contact_user: str | None = None
     authentication: Authentication | None = None  # whose password may answer a challenge
+    trunk: str = ""  # and the trunk whose far end may ask for it
     next_cseq: Callable[[], int] | None = None  # for a repetition; None = count from the request's own
     failover: bool = False  # 503, time-out and a broken connection lead to the next target (RFC 3263 §4.3)
     flow: Flow | None = None

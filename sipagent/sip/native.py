@@ -347,9 +347,23 @@ class NativeEngine:
         if self._locator is None:
             return ()
         try:
-            return await self._locator.locate(uri, time.monotonic())
+            found = await self._locator.locate(uri, time.monotonic())
         except (ParseError, ResolveError):
             return ()
+        for trunk in self._settings.trunks:
+            if uri in (first_hop(trunk), server_uri(trunk)):
+                self._learn_servers(trunk, found)
+        return found
+
+    def _learn_servers(self, trunk: TrunkAccount, found: Sequence[Target]) -> None:
+        """Addresses of a trunk's server: they may ask for its password and, by default, send calls."""
+        known = self._addresses[trunk.name]
+        if known.issuperset(target.address for target in found):
+            return
+        known.update(target.address for target in found)
+        self._agent.servers[trunk.name] = known
+        if not trunk.allow:
+            self._guard.set_networks(trunk.name, sorted(known))
 
     async def _targets(self, wanted: Locate) -> Sequence[Target]:
         found = await self._resolve(wanted.uri)
@@ -399,9 +413,6 @@ class NativeEngine:
         found: list[Target] = []
         for uri in dict.fromkeys((first_hop(trunk), server_uri(trunk))):
             found.extend(await self._resolve(uri))
-        self._addresses[trunk.name].update(target.address for target in found)
-        if not trunk.allow:
-            self._guard.set_networks(trunk.name, sorted(self._addresses[trunk.name]))
         now = time.monotonic()
         if trunk.register:
             contact, rewrite = self._contact(trunk, found[0] if found else None)

@@ -210,6 +210,17 @@ def test_caller_behind_the_trunk_who_challenges_our_bye_learns_nothing_without_a
     assert not [text for _, text in victim.sent if "uthorization" in text]
 
 
+def test_stranger_whom_we_call_with_a_trunks_identity_gets_no_password() -> None:
+    net = VirtualNetwork()
+    us = net.host(B, TRUNK, trunk_of={A: "trunk"})
+    stranger = "10.0.0.66"
+    challenge_every(net, "INVITE", stranger, B, "sip.test")
+    us.agent.place(PlaceCall(f"sip:x@{stranger}", "trunk", SDP), us.now)
+    net.run(1)
+    assert us.of(Ended)[0].status == 407
+    assert not [text for _, text in us.sent if "uthorization" in text]
+
+
 def test_trunk_that_challenges_our_invite_is_answered() -> None:
     net = VirtualNetwork()
     us = net.host(B, TRUNK, trunk_of={A: "trunk"})
