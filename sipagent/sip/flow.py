@@ -4,8 +4,11 @@ The user agent's core never touches a socket. It names flows, and asks for one w
 """
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from sipagent.sip.header import bracketed
+
+_USER_SAFE = "-_.!~*'()&=+$,;?/"  # RFC 3261 §25.1: user-unreserved and mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Flow:
 
     def contact(self, user: str) -> str:
         """A Contact by which the far end reaches us over this transport."""
-        at = f"{user}@" if user else ""
+        at = f"{quote(user, safe=_USER_SAFE)}@" if user else ""
         transport = "" if self.protocol == "UDP" else f";transport={self.protocol.lower()}"
         return f"<sip:{at}{self.sent_by}{transport}>"
 

@@ -216,6 +216,8 @@ class Reoffers:
         if self._interval_too_small(incoming, now):
             return
         self._pending = incoming
+        if incoming.request.method == "INVITE":
+            call.respond(incoming, 100, now)  # our user may need longer than the 200 ms of RFC 3261 §17.2.1
         call.host.emit(Reoffer(call.handle, offer))
 
     def _accept(self, incoming: Incoming, body: bytes, now: float) -> None:

@@ -203,6 +203,63 @@ def test_refusal_reaches_the_caller_with_status_and_headers() -> None:
     assert_nothing_left(net, a, b)
 
 
+def test_invite_that_expires_is_withdrawn() -> None:
+    net, a, b = pair()
+    a.agent.place(PlaceCall(f"sip:bob@{B}", "", SDP, headers=(("Expires", "20"),)), a.now)
+    net.run(19)
+    assert not b.of(Cancelled)
+    net.run(2)
+    assert b.of(Cancelled)[0].reason == "the INVITE expired"
+    assert a.of(Ended)[0].status == 487
+    assert_nothing_left(net, a, b)
+
+
+def test_user_part_of_an_odd_request_uri_is_escaped_in_our_contact() -> None:
+    net, a, b = pair()
+    answering(b)
+    a.agent.place(PlaceCall(f"sip:sips%3Auser%40example.com@{B}", "", SDP), a.now)
+    net.run(1)
+    assert f"Contact: <sip:sips%3Auser%40example.com@{B}:5060>" in b.responses(200)[0]
+    assert b.of(Confirmed)
+
+
+def test_offer_in_a_prack_is_answered_in_its_200() -> None:
+    net, a, b = pair()
+    a.agent.place(PlaceCall(f"sip:bob@{B}", "", SDP), a.now)
+    net.run(0.1)
+    handle = b.of(IncomingCall)[0].handle
+    net.drop = lambda source, text: text.startswith("PRACK ")
+    b.agent.provisional(handle, 183, SDP2, (), b.now)
+    net.run(0.1)
+    prack = a.requests("PRACK")[0].replace(
+        "Content-Length: 0\r\n", f"Content-Type: application/sdp\r\nContent-Length: {len(SDP)}\r\n"
+    )
+    net.inject(A, B, prack.encode() + SDP)
+    net.run(0.1)
+    assert b.of(Reoffer) == [Reoffer(handle, SDP)]
+    call = b.agent.call(handle)
+    assert call is not None
+    call.reoffers.accept(SDP2, b.now)
+    net.run(0.1)
+    assert any("PRACK" in text and SDP2.decode() in text for text in b.responses(200))
+
+
+def test_second_reinvite_before_the_first_is_answered_gets_500_with_retry_after() -> None:
+    net, a, b = pair()
+    handle, _ = established(net, a, b)
+    b.react = None
+    call = a.agent.call(handle)
+    assert call is not None
+    call.reoffers.offer(SDP2, a.now)
+    net.run(0.1)
+    again = a.requests("INVITE")[-1]
+    number = int(again.split("CSeq: ")[1].split()[0])
+    again = again.replace("branch=z9hG4bK", "branch=z9hG4bKx").replace(f"CSeq: {number}", f"CSeq: {number + 1}")
+    net.inject(A, B, again.encode())
+    net.run(0.1)
+    assert "Retry-After: " in b.responses(500)[0]
+
+
 def test_no_answer_at_all_ends_after_32_seconds() -> None:
     net, a, _ = pair()
     dial(a, "10.0.0.9")

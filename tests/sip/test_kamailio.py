@@ -1,8 +1,19 @@
 """Registration and calls through a real Kamailio."""
 
+import asyncio
+
 import pytest
 
-from sipagent.sip.engine import Answered, Confirmed, Ended, IncomingCall, PlaceCall, RegistrationChanged, TrunkAccount
+from sipagent.sip.engine import (
+    Answered,
+    Confirmed,
+    Ended,
+    IncomingCall,
+    PlaceCall,
+    RegistrationChanged,
+    RegistrationState,
+    TrunkAccount,
+)
 from tests.sip.support import SDP, station
 from tests.support.kamailio import kamailio
 from tests.support.sipp import sipp
@@ -31,6 +42,18 @@ async def test_engine_registers_and_unregisters(transport: str, options: tuple[s
         await agent.engine.unregister()
         await agent.expect(RegistrationChanged, where="UNREGISTERED: 'unregistered'")
         assert await proxy.contacts("agent") == []
+
+
+async def test_connection_that_breaks_is_followed_by_a_new_registration() -> None:
+    async with kamailio(25517), station(25518, trunk("agent", 25517, ";transport=tcp")) as agent:
+        await agent.expect(RegistrationChanged, where="REGISTERED: 'registered'")
+        before = agent.engine.stats()["requests_out_REGISTER"]
+        for connection in list(agent.engine._transports._connections.values()):
+            connection.close()
+        async with asyncio.timeout(5):
+            while agent.engine.stats()["requests_out_REGISTER"] == before:
+                await asyncio.sleep(0.05)
+        assert agent.engine.registrations()["kam"].state is RegistrationState.REGISTERED
 
 
 async def test_wrong_password_is_refused_and_told() -> None:
