@@ -27,6 +27,7 @@ class DelayModel:
         self._percentile = options.gap_deadline_percentile
         self._minimum_ns = options.gap_deadline_min_ms * 1e6
         self._maximum_ns = options.gap_deadline_max_ms * 1e6
+        self.maximum_ms = options.gap_deadline_max_ms
         self._window_end_ns = 0
         # One record per row, so that a packet costs one gather and one scatter. Nanoseconds in f8: exact for 104 days.
         self._records = np.zeros((rows, 8), np.float64)

@@ -31,15 +31,21 @@ from sipagent.rtp.control import (
 from sipagent.rtp.dialling import Dialling
 from sipagent.rtp.digits import DigitLog
 from sipagent.rtp.formats import Kind, kind_of
+from sipagent.rtp.gauges import Gauges
 from sipagent.rtp.io import PacketIo
 from sipagent.rtp.latch import Address, SourcePolicy
+from sipagent.rtp.meters import Meters
 from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.packet import MAX_PACKET, Batch
 from sipagent.rtp.playback import Playback
 from sipagent.rtp.receive import Receiver
+from sipagent.rtp.report_path import ReportPath
+from sipagent.rtp.rtcp import ControlReports
+from sipagent.rtp.rtcp_packet import FIRST_TYPE, LAST_TYPE
 from sipagent.rtp.send import Sender
 from sipagent.rtp.sockets import Datagram, RowSockets
-from sipagent.rtp.table import COUNTER, COUNTERS, GAUGE, GAUGES, PLANE_COUNTER, CallTable
+from sipagent.rtp.srtp import SrtpRows
+from sipagent.rtp.table import COUNTER, COUNTERS, GAUGES, PLANE_COUNTER, CallTable
 from sipagent.rtp.taps import RecordingTaps
 from sipagent.rtp.telephone_event import EventReceiver, Pressed
 from sipagent.rtp.timeline import Timeline
@@ -47,7 +53,8 @@ from sipagent.rtp.timeline import Timeline
 Rows = NDArray[np.intp]
 
 HISTORY: Final = 1024  # samples before position 0 that may be looked at
-SLOW_TICKS: Final = 20  # gauges, silence and forgotten digits are looked at every tenth of a second
+SLOW_TICKS: Final = 20  # silence and forgotten digits are looked at every tenth of a second, …
+GAUGE_TICKS: Final = 200  # … gauges once a second
 
 
 class MediaPlane:
@@ -61,7 +68,9 @@ class MediaPlane:
         make_io: Callable[[NDArray[np.uint8]], PacketIo],
         concealer: Concealer,
         emit: Callable[[Event], None],
+        wall_clock_offset_ns: int = 0,
     ) -> None:
+        """`wall_clock_offset_ns` is what to add to `now_ns` for the time of day, which RTCP reports carry."""
         self.table = table
         self._options = options
         self._sockets = sockets
@@ -76,11 +85,18 @@ class MediaPlane:
         self._events = EventReceiver()
         self._digits = DigitLog()
         self._taps = RecordingTaps(table, emit)
+        self._srtp = SrtpRows(table)
+        self._meters = Meters(table, concealer, options.tick_ms)
+        self._gauges = Gauges(table, self.receiver, self.sender, options.tick_ms)
+        self._report_path = ReportPath(table, self._srtp, self.io.send_one, sockets.send_control)
+        self._reports = ControlReports(
+            table, self.receiver, self.sender, self._gauges, options, self._report_path.send, wall_clock_offset_ns
+        )
         self._policies: dict[int, SourcePolicy] = {}
         self._offered: dict[int, Address] = {}  # the far end as the SDP named it
         self._media_since_ns = np.zeros(table.rows, np.int64)
         self._silences_told = np.zeros(table.rows, np.int64)
-        self._tick = 0
+        self._tick = self._now_ns = 0
         self._handlers: dict[type, Callable[..., None]] = {
             OpenRow: self._open,
             SetStream: self._set_stream,
@@ -101,18 +117,20 @@ class MediaPlane:
 
     def tick(self, tick: int, now_ns: int) -> NDArray[np.int16]:
         """Do what is due in tick number `tick`; returns the workers of the rows that moved, i2[n], with repeats."""
-        self._tick = tick
+        self._tick, self._now_ns = tick, now_ns
         receiver = self.receiver
         receiver.moved.fill(False)
         self.timeline.arrived.clear()
         self._send(tick)
         for batch in self.io.receive():
-            receiver.receive(batch, now_ns)
+            receiver.receive(self._srtp.unprotect(batch, now_ns) if self._srtp else batch, now_ns)
         for datagram in self._sockets.receive():
             self._slow_way(datagram, now_ns)
         receiver.fill(now_ns)
         self._concealer.on_tick(tick)
         self._report_received(now_ns)
+        self._reports.on_tick(tick, now_ns)
+        self._meters.on_tick(tick)
         self._playback.begin_loaded()
         self._taps.on_tick(tick)
         if tick % SLOW_TICKS == 0:
@@ -122,10 +140,12 @@ class MediaPlane:
     def _send(self, tick: int) -> None:
         frames = self._dialling.due(tick)
         for outgoing in self.sender.compose(tick, frames):
+            if self._srtp:
+                self._srtp.protect(self.sender.packets, outgoing.rows, outgoing.length)
             self.io.send(outgoing.rows, outgoing.length)
             self.receiver.moved[outgoing.rows] = True
         if frames:
-            self._dialling.send_frames(frames, self.io.send_one)
+            self._dialling.send_frames(frames, self._send_one)
         errors = self.io.take_errors()
         if len(errors):
             np.add.at(self.table.counters[:, COUNTER["send_errors"]], errors, np.uint64(1))
@@ -133,9 +153,25 @@ class MediaPlane:
     def _slow_way(self, datagram: Datagram, now_ns: int) -> None:
         row = datagram.row
         policy = self._policies.get(row)
-        if policy is None or datagram.rtcp:
-            return
         data = datagram.data
+        if policy is None:
+            if self.table.active[row] and not datagram.rtcp:
+                self._srtp.early.hold(datagram, now_ns)
+            return
+        if datagram.rtcp or (len(data) >= 8 and FIRST_TYPE <= data[1] <= LAST_TYPE):
+            self._report_path.receive(datagram, policy.allowed, self._reports, now_ns)
+            return
+        if self._srtp.secured[row]:
+            # A forger must not be latched, and a stranger not make us decrypt.
+            allowed = datagram.source[0] in policy.allowed
+            clear = self._srtp.unprotect_one(row, data, now_ns, control=False) if allowed else None
+            if clear is None:
+                self.table.counters[row, COUNTER["dropped_source"]] += np.uint64(not allowed)
+                return
+            data = clear
+            if datagram.source == policy.remote:
+                self.receiver.receive(_batch(row, [data]), now_ns)
+                return
         heard_ns = int(self.table.rx_last_ns[row])
         if heard_ns < self._media_since_ns[row]:
             heard_ns = 0
@@ -163,6 +199,9 @@ class MediaPlane:
             for pressed in self._events.receive(packet, now_ns):
                 self._press(pressed, "rtp", now_ns)
         receiver.events.clear()
+        for row, data in receiver.control:
+            if not self._reports.receive(row, data, now_ns):
+                self.table.counters[row, COUNTER["dropped_malformed"]] += np.uint64(1)
         receiver.control.clear()
 
     def _look_round(self, now_ns: int) -> None:
@@ -173,17 +212,15 @@ class MediaPlane:
         active = np.flatnonzero(table.active)
         if not len(active):
             return
-        delay = self.receiver.delay
-        table.gauges[active, GAUGE["jitter_ms"]] = delay.jitter_ms()[active]
-        table.gauges[active, GAUGE["gap_deadline_ms"]] = delay.deadline_ms()[active]
-        lost = table.counters[active, COUNTER["lost"]].astype(np.float32)
-        expected = lost + table.counters[active, COUNTER["packets_received"]]
-        table.gauges[active, GAUGE["loss_fraction"]] = lost / np.maximum(expected, 1)
+        if self._tick % GAUGE_TICKS == 0:
+            self._gauges.update(active)
         listening = active[self.receiver.receiving[active]]
         last = np.maximum(table.rx_last_ns[listening], self._media_since_ns[listening])
         silent_ms = (now_ns - last) // 1_000_000
         self._silences_told[listening[silent_ms < self._options.no_media_ms]] = 0
         due = silent_ms >= self._options.no_media_ms + 1000 * self._silences_told[listening]
+        # An end that pauses (DTX) sends no media, but it reports.
+        due &= self._reports.alive_until_ns[listening] <= now_ns
         for row, silent in zip(listening[due].tolist(), silent_ms[due].tolist(), strict=True):
             refused = int(table.counters[row, COUNTER["dropped_source"]])
             self._emit(NoMedia(row, int(table.generation[row]), silent, refused))
@@ -225,6 +262,9 @@ class MediaPlane:
         table.sent_pcm[row] = 0
         table.counters[row] = 0
         table.gauges[row] = 0
+        self._gauges.open(row)
+        self._meters.open(row)
+        self._reports.open(row)
         self.receiver.open(row, command.rate_hz)
         self.sender.open(row)
         self._silences_told[row] = 0
@@ -242,6 +282,11 @@ class MediaPlane:
         send_kind = kind_of(command.send)
         if send_kind == Kind.UNKNOWN:
             self._emit(MediaProblem(f"cannot send {command.send.name}", row, command.generation))
+            return
+        try:
+            self._srtp.set_keys(row, command.srtp, now_ns)
+        except ValueError as error:
+            self._emit(MediaProblem(str(error), row, command.generation))
             return
         offered = (_canonical(command.remote_address), command.remote_port)
         usable = command.remote_port > 0 and offered[0] not in ("0.0.0.0", "::")
@@ -277,6 +322,19 @@ class MediaPlane:
         self._dialling.set_formats(row, command.telephone_event, clock_rate_hz)
         self._media_since_ns[row] = now_ns
         self._silences_told[row] = 0
+        self._set_reports(command, now_ns, usable=usable)
+        for datagram in self._srtp.early.take(row, now_ns):
+            if command.srtp is not None:
+                self._slow_way(datagram, now_ns)
+
+    def _set_reports(self, command: SetStream, now_ns: int, *, usable: bool) -> None:
+        row, port = command.row, command.rtcp_port
+        if usable:
+            address = _canonical(command.rtcp_address or command.remote_address)
+            self._report_path.set_remote(row, (address, port) if port else None)
+            self._reports.begin(row, now_ns)
+        else:
+            self._report_path.forget(row)
 
     def _assign(self, command: AssignWorker, now_ns: int) -> None:
         self.table.worker[command.row] = command.worker
@@ -288,7 +346,7 @@ class MediaPlane:
 
     def _close(self, command: CloseRow, now_ns: int) -> None:
         row, table = command.row, self.table
-        self._look_round(now_ns)
+        self._gauges.update(np.array([row]))
         self._release(row)
         self._emit(
             RowClosed(
@@ -301,6 +359,10 @@ class MediaPlane:
 
     def _release(self, row: int) -> None:
         self._taps.close(row, int(self.table.generation[row]))
+        self._reports.close(row, self._tick, self._now_ns)
+        self._report_path.forget(row)
+        self._srtp.forget(row)
+        self._srtp.early.take(row, self._now_ns)
         self.table.active[row] = 0
         self.table.worker[row] = -1
         self.io.remove(row)
@@ -313,6 +375,9 @@ class MediaPlane:
         self._digits.close(row)
         self._policies.pop(row, None)
         self._offered.pop(row, None)
+
+    def _send_one(self, row: int, data: bytes) -> None:
+        self.io.send_one(row, self._srtp.protect_one(row, data, control=False))
 
     def _connect(self, row: int, remote: Address) -> bool:
         self.io.remove(row)

@@ -16,6 +16,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from typing import Final
 
 import numpy as np
@@ -55,7 +56,13 @@ def run(
     table = CallTable(table_fd, options.rows)
     sockets = RowSockets(options)
     plane = MediaPlane(
-        table, options, sockets, lambda packets: make_io(packets, options.io), PitchConcealer(table), channel.emit
+        table,
+        options,
+        sockets,
+        lambda packets: make_io(packets, options.io),
+        PitchConcealer(table),
+        channel.emit,
+        time.time_ns() - time.monotonic_ns(),
     )
     channel.emit(MediaReady(sockets.ports, plane.io.name))
     gc.collect()

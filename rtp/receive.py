@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sipagent.rtp import formats, packet
+from sipagent.rtp.bursts import LossBursts
 from sipagent.rtp.delay import NEVER_NS, DelayModel
 from sipagent.rtp.formats import Kind
 from sipagent.rtp.options import MediaOptions
@@ -62,6 +63,7 @@ class Receiver:
         self._timeline = timeline
         self.delay = DelayModel(rows, options)
         self._slots = ReorderBuffer(rows)
+        self.losses = LossBursts(rows)
         self.kinds = np.zeros((rows, 128), np.uint8)  # Kind by payload type
         self.receiving = np.zeros(rows, np.bool_)
         self._started = np.zeros(rows, np.bool_)  # a source is being followed
@@ -103,6 +105,7 @@ class Receiver:
         one = np.array([row])
         self.delay.forget(one)
         self._slots.clear(one)
+        self.losses.reset(row)
         self._timeline.reset(one)
         self.kinds[row] = Kind.UNKNOWN
         self.receiving[row] = self._started[row] = False
@@ -157,6 +160,13 @@ class Receiver:
         self._settle(np.array([row]))
         ahead = (sequence - int(self.highest_sequence[row])) % _CYCLE
         return bool(self._started[row]) and int(self.ssrc[row]) == ssrc and 0 < ahead < MAX_DROPOUT
+
+    def reception(self, row: int) -> tuple[bool, int, int, int]:
+        """For RTCP: whether a source is followed, its SSRC, the first and the highest extended sequence number."""
+        self._settle(np.array([row]))
+        # The numbers begin one cycle up; RFC 3550 A.1 counts cycles from zero.
+        base, highest = int(self.base_sequence[row]) - _CYCLE, int(self.highest_sequence[row]) - _CYCLE
+        return bool(self._started[row] and not self._anew[row]), int(self.ssrc[row]), base, highest
 
     # ---- packets
 
@@ -319,6 +329,7 @@ class Receiver:
         self._candidate_next[rows] = -1
         self.base_sequence[rows] = self._next_sequence[rows] = sequence + _CYCLE
         self.highest_sequence[rows] = sequence + _CYCLE - 1
+        self.losses.begin(rows, sequence + _CYCLE)
 
     def _place(
         self,
@@ -349,6 +360,7 @@ class Receiver:
         alone = far & (self._slots.waiting[rows] == 0)
         # A long gap, all of it filled by the clock already: go on behind it.
         self._table.counters[rows[alone], COUNTER["lost"]] += ahead[alone].astype(np.uint64)
+        self.losses.lose(rows[alone], self._next_sequence[rows[alone]], sequence[alone])
         self._next_sequence[rows[alone]] = sequence[alone]
         self._count("dropped_full", rows[far & ~alone])
         keep &= ~far | alone
@@ -410,7 +422,10 @@ class Receiver:
             if not len(rows):
                 return
             skipped = sequence - self._next_sequence[rows]
-            self._table.counters[rows, COUNTER["lost"]] += skipped.astype(np.uint64)
+            if skipped.any():
+                gone = np.flatnonzero(skipped)
+                self._table.counters[rows[gone], COUNTER["lost"]] += skipped[gone].astype(np.uint64)
+                self.losses.lose(rows[gone], self._next_sequence[rows[gone]], sequence[gone])
             self._next_sequence[rows] = sequence + 1
             timestamp, kind, payload, length = self._slots.take(rows, slot)
             self._put(rows, position, timestamp, kind, payload, length)

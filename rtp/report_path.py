@@ -1,0 +1,70 @@
+"""The way of RTCP: from where a row's reports are believed, and where its own go.
+
+On a port of its own, or on that of RTP (RFC 5761). Reports are heard from the addresses that may send media, and
+answered to the port that they come from (symmetric RTCP, RFC 4961); until then to the one that the SDP names.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from sipagent.rtp.latch import Address
+from sipagent.rtp.rtcp import ControlReports
+from sipagent.rtp.sockets import Datagram
+from sipagent.rtp.srtp import SrtpRows
+from sipagent.rtp.table import COUNTER, CallTable
+
+
+class ReportPath:
+    """Addresses of all rows; `send_shared` and `send_own` put a datagram on the RTP or the RTCP port."""
+
+    def __init__(
+        self,
+        table: CallTable,
+        srtp: SrtpRows,
+        send_shared: Callable[[int, bytes], None],
+        send_own: Callable[[int, bytes, Address], bool],
+    ) -> None:
+        self._table = table
+        self._srtp = srtp
+        self._send_shared = send_shared
+        self._send_own = send_own
+        self._remote: dict[int, Address | None] = {}  # None = on the port of RTP
+
+    def set_remote(self, row: int, remote: Address | None) -> None:
+        """Where the row's reports go from now on; None = where its media goes."""
+        self._remote[row] = remote
+
+    def forget(self, row: int) -> None:
+        """The row reports to nobody."""
+        self._remote.pop(row, None)
+
+    def send(self, row: int, data: bytes) -> None:
+        """Send a compound packet."""
+        if row not in self._remote:
+            return
+        remote = self._remote[row]
+        data = self._srtp.protect_one(row, data, control=True)
+        if remote is None:
+            self._send_shared(row, data)
+        elif not self._send_own(row, data, remote):
+            self._count(row, "send_errors")
+
+    def receive(self, datagram: Datagram, allowed: frozenset[str], reports: ControlReports, now_ns: int) -> None:
+        """A datagram that came to the RTCP port, or as RTCP to the other one without being connected."""
+        row, data = datagram.row, datagram.data
+        if datagram.source[0] not in allowed:
+            self._count(row, "dropped_source")
+            return
+        if self._srtp.secured[row]:
+            clear = self._srtp.unprotect_one(row, data, now_ns, control=True)
+            if clear is None:
+                return
+            data = clear
+        if not reports.receive(row, data, now_ns):
+            self._count(row, "dropped_malformed")
+        elif datagram.rtcp and self._remote.get(row) is not None:
+            self._remote[row] = datagram.source
+
+    def _count(self, row: int, name: str) -> None:
+        self._table.counters[row, COUNTER[name]] += np.uint64(1)

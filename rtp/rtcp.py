@@ -1,0 +1,236 @@
+"""RTCP of every row (RFC 3550 §6): when reports are due, what they say, and what the far end's reports tell.
+
+Two parties, one stream each way: the interval is a constant with the random factor of §6.3.1, without reconsideration.
+What is heard never changes a call; a BYE in particular ends nothing, since anybody on the path could have sent it.
+"""
+
+import base64
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from sipagent.rtp.gauges import Gauges
+from sipagent.rtp.options import MediaOptions
+from sipagent.rtp.receive import Receiver
+from sipagent.rtp.rtcp_packet import (
+    Description,
+    Goodbye,
+    Packet,
+    Report,
+    ReportBlock,
+    SenderInfo,
+    build,
+    parse,
+)
+from sipagent.rtp.send import Sender
+from sipagent.rtp.table import COUNTER, GAUGE, CallTable
+from sipagent.rtp.voip_metrics import voip_metrics
+from sipagent.rtp.xr import UNAVAILABLE, ExtendedReport
+
+NEVER_NS: Final = 1 << 62
+NTP_EPOCH_NS: Final = 2_208_988_800 * 1_000_000_000  # 1900 to 1970
+ALIVE_NS: Final = 15_000_000_000  # three of the longest usual intervals between two reports
+REPORTS_PER_TICK: Final = 16  # a thousand calls that begin at once must not report at once
+MAX_ROUND_TRIP_MS: Final = 10_000  # longer ones are forged, or of another stream
+LOST_ON_THE_WAY: Final = 25  # packets that the far end says it sent while nothing came: half a second
+_CNAME_OCTETS: Final = 12  # 96 random bits (RFC 7022 §4.2)
+
+
+class ControlReports:
+    """RTCP for all rows of `table`; `send(row, data)` puts a report on the wire."""
+
+    def __init__(
+        self,
+        table: CallTable,
+        receiver: Receiver,
+        sender: Sender,
+        gauges: Gauges,
+        options: MediaOptions,
+        send: Callable[[int, bytes], None],
+        wall_clock_offset_ns: int = 0,
+        seed: int | None = None,
+    ) -> None:
+        rows = table.rows
+        self._table = table
+        self._receiver = receiver
+        self._sender = sender
+        self._gauges = gauges
+        self._tick_ms = options.tick_ms
+        self._interval_ns = options.rtcp_interval_ms * 1_000_000
+        self._send = send
+        self._offset_ns = wall_clock_offset_ns + NTP_EPOCH_NS
+        self._random = np.random.default_rng(seed)
+        self._cnames = [""] * rows
+        self._due_ns = np.full(rows, NEVER_NS, np.int64)
+        self._next_ns = NEVER_NS  # the earliest of them
+        self.alive_until_ns = np.zeros(rows, np.int64)  # the far end's reports are a sign of life until then
+        self._reports = np.zeros(rows, np.int64)  # sent so far
+        self._sent = np.zeros(rows, np.uint64)  # RTP packets sent at the report before
+        self._prior = np.zeros((rows, 2), np.int64)  # expected and lost at the report before
+        self._ssrc = np.zeros(rows, np.int64)  # of the stream that was reported on then
+        self._lost_before = np.zeros(rows, np.int64)  # lost in streams before this one
+        self._sr_ssrc = np.zeros(rows, np.int64)  # the last SR: who sent it, …
+        self._sr_ntp = np.zeros(rows, np.int64)  # … when by its sender's clock (middle 32 bits) …
+        self._sr_ns = np.zeros(rows, np.int64)  # … and ours,
+        self._sr_packets = np.full(rows, -1, np.int64)  # how much it says was sent, …
+        self._sr_received = np.zeros(rows, np.uint64)  # … and how much had come
+
+    # ---- rows come and go
+
+    def open(self, row: int) -> None:
+        """The row goes to a new call: a new CNAME (RFC 7022), nothing reported yet."""
+        self._cnames[row] = base64.b64encode(secrets.token_bytes(_CNAME_OCTETS)).decode()
+        self._due_ns[row] = NEVER_NS
+        self._reports[row] = self._sent[row] = self._lost_before[row] = self._sr_ntp[row] = 0
+        self._prior[row] = 0
+        self._ssrc[row] = self._sr_ssrc[row] = self._sr_packets[row] = -1
+        self.alive_until_ns[row] = 0
+
+    def begin(self, row: int, now_ns: int) -> None:
+        """The row's stream is agreed upon: report from now on, first after about half an interval (§6.2)."""
+        if self._interval_ns and self._due_ns[row] == NEVER_NS:
+            self._due_ns[row] = now_ns + self._interval_ns * self._random.uniform(0.25, 0.75)
+            self._next_ns = min(self._next_ns, int(self._due_ns[row]))
+
+    def close(self, row: int, tick: int, now_ns: int) -> None:
+        """Say goodbye, if we ever said anything (§6.3.7)."""
+        sent = self._reports[row] or self._table.counters[row, COUNTER["packets_sent"]]
+        if self._due_ns[row] != NEVER_NS and sent:
+            self._send(row, build(*self._compound(row, tick, now_ns), Goodbye((int(self._sender.ssrc[row]),))))
+        self._due_ns[row] = NEVER_NS
+
+    # ---- every tick
+
+    def on_tick(self, tick: int, now_ns: int) -> None:
+        """Send the reports that are due."""
+        if now_ns < self._next_ns:
+            return
+        for row in np.flatnonzero(self._due_ns <= now_ns)[:REPORTS_PER_TICK].tolist():
+            self._send(row, build(*self._compound(row, tick, now_ns)))
+            self._reports[row] += 1
+            self._due_ns[row] = now_ns + self._interval_ns * self._random.uniform(0.5, 1.5)
+        self._next_ns = int(self._due_ns.min())
+
+    def receive(self, row: int, data: bytes, now_ns: int) -> bool:
+        """An RTCP datagram from an allowed source, decrypted; False when it is none."""
+        packets = parse(data)
+        if packets is None:
+            return False
+        vain = False
+        for packet in packets:
+            if isinstance(packet, Report):
+                vain |= self._hear(row, packet, now_ns)
+            elif isinstance(packet, ExtendedReport):
+                self._hear_extended(row, packet)
+        # Packets that were sent, and of which none came: that is a broken line and not a far end that pauses.
+        if not vain:
+            self.alive_until_ns[row] = now_ns + ALIVE_NS
+        return True
+
+    # ---- what we say
+
+    def _compound(self, row: int, tick: int, now_ns: int) -> list[Packet]:
+        ssrc = int(self._sender.ssrc[row])
+        sent = self._table.counters[row, COUNTER["packets_sent"]]
+        sender = self._sender_info(row, tick, now_ns) if sent > self._sent[row] else None
+        self._sent[row] = sent
+        block = self._block(row, now_ns)
+        packets: list[Packet] = [
+            Report(ssrc, sender, () if block is None else (block,)),
+            Description(ssrc, self._cnames[row]),
+        ]
+        if block is not None:
+            self._gauges.update(np.array([row]))
+            metrics = voip_metrics(self._table, self._receiver, self._sender, row, self._tick_ms)
+            packets.append(ExtendedReport(ssrc, (metrics,)))
+        return packets
+
+    def _sender_info(self, row: int, tick: int, now_ns: int) -> SenderInfo:
+        """NTP and RTP time of the same instant: the next packet's timestamp, less what is left until it is due."""
+        sender, counters = self._sender, self._table.counters[row]
+        left_ms = (int(sender.due[row]) - tick) * self._tick_ms
+        packet_ms = int(sender.samples[row]) * 1000 / int(self._table.rate_hz[row])
+        timestamp = int(sender.timestamp[row]) - round(left_ms * int(sender.ticks[row]) / packet_ms)
+        packets, octets = int(counters[COUNTER["packets_sent"]]), int(counters[COUNTER["octets_sent"]])
+        mask = 0xFFFFFFFF
+        return SenderInfo(self._ntp(now_ns), timestamp & mask, packets & mask, octets & mask)
+
+    def _block(self, row: int, now_ns: int) -> ReportBlock | None:
+        """What was received, since the report before and in all (RFC 3550 A.3); None before the first packet."""
+        started, ssrc, base, highest = self._receiver.reception(row)
+        if not started:
+            return None
+        lost_in_all = int(self._table.counters[row, COUNTER["lost"]])
+        if ssrc != self._ssrc[row]:
+            self._ssrc[row] = ssrc
+            self._lost_before[row] = int(self._prior[row, 1]) if self._reports[row] else 0
+            self._prior[row] = 0, self._lost_before[row]
+        expected = highest - base + 1
+        lost = lost_in_all - int(self._lost_before[row])
+        expected_now, lost_now = expected - int(self._prior[row, 0]), lost_in_all - int(self._prior[row, 1])
+        self._prior[row] = expected, lost_in_all
+        fraction = min(255, (lost_now << 8) // expected_now) if expected_now > 0 and lost_now > 0 else 0
+        packet_s = int(self._sender.samples[row]) / int(self._table.rate_hz[row])
+        jitter_ms = float(self._receiver.delay.jitter_ms()[row])
+        answers = self._sr_ntp[row] and self._sr_ssrc[row] == ssrc
+        return ReportBlock(
+            ssrc=ssrc,
+            fraction_lost=fraction,
+            cumulative_lost=max(-(1 << 23), min((1 << 23) - 1, lost)),
+            highest_sequence=highest & 0xFFFFFFFF,
+            jitter_ticks=min(0xFFFFFFFF, round(jitter_ms / 1000 * int(self._sender.ticks[row]) / packet_s)),
+            last_sr=int(self._sr_ntp[row]) if answers else 0,
+            delay_since_last_sr=_compact(now_ns - int(self._sr_ns[row])) & 0xFFFFFFFF if answers else 0,
+        )
+
+    def _ntp(self, now_ns: int) -> int:
+        return ((now_ns + self._offset_ns) << 32) // 1_000_000_000 & 0xFFFFFFFFFFFFFFFF
+
+    # ---- what we hear
+
+    def _hear(self, row: int, report: Report, now_ns: int) -> bool:
+        """Take in an SR or RR; True when it speaks of media that did not come."""
+        for block in report.blocks:
+            if block.ssrc == int(self._sender.ssrc[row]):
+                self._take_block(row, block, now_ns)
+        if report.sender is None:
+            return False
+        self._sr_ssrc[row] = report.ssrc
+        self._sr_ntp[row] = report.sender.ntp >> 16 & 0xFFFFFFFF
+        self._sr_ns[row] = now_ns
+        received = self._table.counters[row, COUNTER["packets_received"]]
+        said = report.sender.packets - int(self._sr_packets[row])
+        vain = bool(self._sr_packets[row] >= 0 and said > LOST_ON_THE_WAY and received == self._sr_received[row])
+        self._sr_packets[row], self._sr_received[row] = report.sender.packets, received
+        return vain
+
+    def _take_block(self, row: int, block: ReportBlock, now_ns: int) -> None:
+        gauges, sender = self._table.gauges[row], self._sender
+        sent = int(self._table.counters[row, COUNTER["packets_sent"]])
+        gauges[GAUGE["remote_loss_fraction"]] = min(max(block.cumulative_lost, 0) / max(sent, 1), 1.0)
+        clock_rate_hz = int(sender.ticks[row]) * int(self._table.rate_hz[row]) / int(sender.samples[row])
+        gauges[GAUGE["remote_jitter_ms"]] = min(block.jitter_ticks * 1000 / clock_rate_hz, MAX_ROUND_TRIP_MS)
+        self._gauges.reported[row] = True
+        if block.last_sr:  # §6.4.1: A - LSR - DLSR
+            arrival = self._ntp(now_ns) >> 16 & 0xFFFFFFFF
+            round_trip = (arrival - block.last_sr - block.delay_since_last_sr) & 0xFFFFFFFF
+            if round_trip >= 0xFFFF0000:  # rounding at either end can make it a little less than nothing
+                round_trip = 0
+            if round_trip * 1000 / 65536 <= MAX_ROUND_TRIP_MS:
+                gauges[GAUGE["round_trip_ms"]] = round_trip * 1000 / 65536
+
+    def _hear_extended(self, row: int, report: ExtendedReport) -> None:
+        """The far end's own verdict is better than our guess at it."""
+        for metrics in report.metrics:
+            known = metrics.r_factor <= 100 and 10 <= metrics.mos_conversational <= 50
+            if metrics.ssrc == int(self._sender.ssrc[row]) and known and metrics.r_factor != UNAVAILABLE:
+                self._gauges.scored[row] = True
+                self._table.gauges[row, GAUGE["r_factor_out"]] = metrics.r_factor
+                self._table.gauges[row, GAUGE["mos_out"]] = metrics.mos_conversational / 10
+
+
+def _compact(duration_ns: int) -> int:
+    """A duration in units of 1/65536 s."""
+    return (duration_ns << 16) // 1_000_000_000
