@@ -8,7 +8,6 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from sipagent.rtp import formats
 from sipagent.rtp.concealer import PitchConcealer
 from sipagent.rtp.control import Codec, OpenRow, SetStream
 from sipagent.rtp.options import MediaOptions
@@ -98,8 +97,8 @@ def stages(rows: int) -> dict[str, float]:
         (plane._concealer, "on_tick", "noise floor"),
         (sender, "compose", "send"),
         (sender, "_speak", "of it: speech, gain, mix"),
-        (formats, "decode", "decode"),
-        (formats, "encode", "encode"),
+        (plane._codecs, "decode", "decode"),
+        (plane._codecs, "encode", "encode"),
         (plane, "_look_round", "gauges"),
     ):
         _timed(owner, name, stage, spent)
@@ -109,7 +108,6 @@ def stages(rows: int) -> dict[str, float]:
         if tick == TICKS // 4:
             spent.clear()
     measured = {stage: round(total / 1000 / (TICKS - TICKS // 4), 1) for stage, total in spent.items()}
-    formats.decode, formats.encode = formats.decode.__wrapped__, formats.encode.__wrapped__  # type: ignore[attr-defined]
     return dict(sorted(measured.items(), key=lambda item: -item[1]))
 
 
@@ -123,6 +121,5 @@ def _timed(owner: Any, name: str, stage: str, spent: dict[str, int]) -> Callable
         finally:
             spent[stage] += time.thread_time_ns() - begin
 
-    timed.__wrapped__ = inner  # type: ignore[attr-defined]
     setattr(owner, name, timed)
     return timed

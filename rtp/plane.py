@@ -7,9 +7,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sipagent.rtp.bridge import Bridges
 from sipagent.rtp.concealer import Concealer
 from sipagent.rtp.control import (
     AssignWorker,
+    Bridge,
     CloseRow,
     Command,
     ControlRecording,
@@ -27,11 +29,13 @@ from sipagent.rtp.control import (
     SendDigits,
     SetStream,
     StopPlay,
+    Unbridge,
 )
 from sipagent.rtp.dialling import Dialling
 from sipagent.rtp.digits import DigitLog
-from sipagent.rtp.formats import Kind, kind_of
+from sipagent.rtp.formats import Codecs, Kind, kind_of
 from sipagent.rtp.gauges import Gauges
+from sipagent.rtp.inband import InbandListener
 from sipagent.rtp.io import PacketIo
 from sipagent.rtp.latch import Address, SourcePolicy
 from sipagent.rtp.meters import Meters
@@ -77,11 +81,14 @@ class MediaPlane:
         self._emit = emit
         self._concealer = concealer
         self.timeline = Timeline(table, concealer)
-        self.receiver = Receiver(table, options, self.timeline)
-        self.sender = Sender(table, options)
+        self._codecs = Codecs(table.rows)
+        self.receiver = Receiver(table, options, self.timeline, self._codecs)
+        self.sender = Sender(table, options, self._codecs)
         self.io = make_io(self.sender.packets)
         self._playback = Playback(self.sender, table.generation, emit)
         self._dialling = Dialling(table, self.sender, self._playback, options.tick_ms, emit)
+        self._bridges = Bridges(table, self.sender)
+        self._inband = InbandListener(table, options.inband_dtmf)
         self._events = EventReceiver()
         self._digits = DigitLog()
         self._taps = RecordingTaps(table, emit)
@@ -107,6 +114,8 @@ class MediaPlane:
             StopPlay: lambda command, now_ns: self._playback.stop(command.row),
             Record: lambda command, now_ns: self._taps.start(command),
             ControlRecording: lambda command, now_ns: self._taps.control(command),
+            Bridge: self._bridge,
+            Unbridge: lambda command, now_ns: self._bridges.part(command.row),
             CloseRow: self._close,
         }
         # What an earlier process left in the segment is over.
@@ -197,8 +206,11 @@ class MediaPlane:
         receiver.first.clear()
         for packet in receiver.events:
             for pressed in self._events.receive(packet, now_ns):
-                self._press(pressed, "rtp", now_ns)
+                self._press_event(pressed, now_ns)
         receiver.events.clear()
+        for heard, start in self._inband.on_tick(self._tick):
+            duration_ms = (heard.end - heard.begin) * 1000 // int(self.table.rate_hz[heard.row])
+            self._press(heard.row, heard.digit, duration_ms, start + heard.begin, "inband", now_ns)
         for row, data in receiver.control:
             if not self._reports.receive(row, data, now_ns):
                 self.table.counters[row, COUNTER["dropped_malformed"]] += np.uint64(1)
@@ -208,7 +220,7 @@ class MediaPlane:
         """What need not be looked at in every tick."""
         table = self.table
         for pressed in self._events.on_deadline(now_ns):
-            self._press(pressed, "rtp", now_ns)
+            self._press_event(pressed, now_ns)
         active = np.flatnonzero(table.active)
         if not len(active):
             return
@@ -226,14 +238,18 @@ class MediaPlane:
             self._emit(NoMedia(row, int(table.generation[row]), silent, refused))
             self._silences_told[row] = 1 + (silent - self._options.no_media_ms) // 1000
 
-    def _press(self, pressed: Pressed, by: str, now_ns: int) -> None:
-        row = pressed.row
-        if not self._digits.report(row, pressed.digit, by, now_ns):
-            return
-        table = self.table
-        age = (now_ns - pressed.began_ns) * int(table.rate_hz[row]) // 1_000_000_000
-        position = max(0, int(table.rx_head[row]) - age)
-        self._emit(Digit(row, int(table.generation[row]), pressed.digit, pressed.duration_ms, position, by))
+    def _press_event(self, pressed: Pressed, now_ns: int) -> None:
+        position = self._position_at(pressed.row, pressed.began_ns, now_ns)
+        self._press(pressed.row, pressed.digit, pressed.duration_ms, position, "rtp", now_ns)
+
+    def _position_at(self, row: int, then_ns: int, now_ns: int) -> int:
+        """Where the receive clock of the row stood at `then_ns`."""
+        age = (now_ns - then_ns) * int(self.table.rate_hz[row]) // 1_000_000_000
+        return max(0, int(self.table.rx_head[row]) - age)
+
+    def _press(self, row: int, digit: str, duration_ms: int, position: int, by: str, now_ns: int) -> None:
+        if self._digits.report(row, digit, by, now_ns):
+            self._emit(Digit(row, int(self.table.generation[row]), digit, duration_ms, position, by))
 
     # ---- commands
 
@@ -265,6 +281,7 @@ class MediaPlane:
         self._gauges.open(row)
         self._meters.open(row)
         self._reports.open(row)
+        self._codecs.reset(np.array([row]))
         self.receiver.open(row, command.rate_hz)
         self.sender.open(row)
         self._silences_told[row] = 0
@@ -320,6 +337,7 @@ class MediaPlane:
         )
         self._events.set_formats(row, command.telephone_event)
         self._dialling.set_formats(row, command.telephone_event, clock_rate_hz)
+        self._inband.listen(row, not command.telephone_event and command.receiving)
         self._media_since_ns[row] = now_ns
         self._silences_told[row] = 0
         self._set_reports(command, now_ns, usable=usable)
@@ -341,8 +359,19 @@ class MediaPlane:
         self.sender.drop_speech(command.row)
 
     def _inject_digit(self, command: InjectDigit, now_ns: int) -> None:
-        began_ns = now_ns - command.duration_ms * 1_000_000
-        self._press(Pressed(command.row, command.digit, command.duration_ms, began_ns), "info", now_ns)
+        position = self._position_at(command.row, now_ns - command.duration_ms * 1_000_000, now_ns)
+        self._press(command.row, command.digit, command.duration_ms, position, "info", now_ns)
+
+    def _bridge(self, command: Bridge, now_ns: int) -> None:
+        other, table = command.other_row, self.table
+        try:
+            if not 0 <= other < table.rows or not table.active[other]:
+                raise ValueError(f"row {other} is not open")
+            if int(table.generation[other]) != command.other_generation:
+                raise ValueError(f"row {other} belongs to another call")
+            self._bridges.join(command.row, other, command.agent_heard_by)
+        except ValueError as error:
+            self._emit(MediaProblem(f"cannot join the calls: {error}", command.row, command.generation))
 
     def _close(self, command: CloseRow, now_ns: int) -> None:
         row, table = command.row, self.table
@@ -370,6 +399,8 @@ class MediaPlane:
         self.receiver.close(row)
         self.sender.close(row)
         self._playback.close(row)
+        self._bridges.part(row)
+        self._inband.listen(row, False)
         self._dialling.close(row)
         self._events.close(row)
         self._digits.close(row)

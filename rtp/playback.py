@@ -30,8 +30,7 @@ class Playback:
         self._players: dict[int, PromptPlayer] = {}
         self._digits: dict[int, str] = {}  # rows whose player sounds digits in-band
         self._playing = np.zeros(len(generation), np.bool_)
-        sender.mixers.append(self.mix)
-        sender.mixing = lambda: bool(self._players)
+        sender.add_mixer(self.mix, self._playing)
 
     def play(self, command: Play, rate_hz: int) -> None:
         """Begin a prompt as soon as it is loaded."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sipagent.rtp import formats, packet
 from sipagent.rtp.bursts import LossBursts
 from sipagent.rtp.delay import NEVER_NS, DelayModel
-from sipagent.rtp.formats import Kind
+from sipagent.rtp.formats import WIDE, Codecs, Kind
 from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.packet import Batch, Headers
 from sipagent.rtp.reorder import NOBODY, SLOTS, ReorderBuffer
@@ -38,7 +38,7 @@ TALK_SPURT_MS: Final = 200  # after such a pause a packet is not late, it begins
 MAX_CONCEALED: Final = 48  # per tick
 PATIENCE_NS: Final = 60_000_000
 _CYCLE: Final = 1 << 16
-_FORM: Final = 4096  # form = kind * 4096 + octets of the packet
+_FORM: Final = 4096  # form = (kind, WIDE) * 4096 + octets of the packet
 _ROUNDS: Final = 64  # packets per row that one tick may make up
 
 
@@ -57,10 +57,11 @@ class EventPacket:
 class Receiver:
     """The receive side of all rows of `table`."""
 
-    def __init__(self, table: CallTable, options: MediaOptions, timeline: Timeline) -> None:
+    def __init__(self, table: CallTable, options: MediaOptions, timeline: Timeline, codecs: Codecs) -> None:
         rows = table.rows
         self._table = table
         self._timeline = timeline
+        self._codecs = codecs
         self.delay = DelayModel(rows, options)
         self._slots = ReorderBuffer(rows)
         self.losses = LossBursts(rows)
@@ -80,6 +81,7 @@ class Receiver:
         self._sample_ns = np.full(rows, 125_000, np.int64)
         self._samples_per_tick = np.ones(rows, np.int64)
         self._late_run = np.zeros(rows, np.int64)
+        self._wide = np.zeros(rows, np.bool_)  # the rings of the row run at 16 kHz
         # What the next packet of a row begins with, octet for octet, if all goes well: V=2 PT, number, timestamp, SSRC;
         # behind that its form (kind and length). Rows that go the fast way keep number and timestamp nowhere else,
         # `_settle` brings the other columns up to date.
@@ -112,6 +114,8 @@ class Receiver:
         self._candidate_next[row] = -1
         self._fast[row] = False
         self._expected[row, 0] = 0
+        self._wide[row] = rate_hz > 8000
+        self._form[row] = 0
         self._sample_ns[row] = 1_000_000_000 // rate_hz
         self._samples[row] = rate_hz // 50
         self._late_run[row] = 0
@@ -231,12 +235,14 @@ class Receiver:
         bridged = room == samples
         if bridged.any():
             kind, payload, length = self._slots.peek(rows, slot)
-            bridged &= (kind == Kind.PCMU) | (kind == Kind.PCMA)  # these need no state to be decoded twice
+            # These need no state to be decoded twice.
+            bridged &= ((kind == Kind.PCMU) | (kind == Kind.PCMA)) & ~self._wide[rows]
             code = np.where(bridged, kind * _CYCLE + length, -1)
             for each in np.unique(code[bridged]):
                 same = np.flatnonzero(code == each)
                 form, octets = divmod(int(each), _CYCLE)
-                self._timeline.fill(rows[same], samples[same], formats.decode(form, payload[same, :octets]))
+                following = self._codecs.decode(form, rows[same], payload[same, :octets])
+                self._timeline.fill(rows[same], samples[same], following)
         self._timeline.fill(rows[~bridged], samples[~bridged])
 
     def _continue(self, rows: Rows, data: NDArray[np.uint8], form: NDArray[np.uint32], now_ns: int) -> None:
@@ -248,7 +254,7 @@ class Receiver:
             return
         kind, length = divmod(int(form[0]), _FORM)
         octets = length - packet.HEADER
-        pcm = formats.decode(kind, data[:, packet.HEADER : length])
+        pcm = self._codecs.decode(kind, rows, data[:, packet.HEADER : length])
         head = self._timeline.append(rows, pcm)
         self.delay.observe(rows, now_ns - head * self._sample_ns[rows])
         sequence = self._next_sequence[rows] + 1
@@ -454,12 +460,12 @@ class Receiver:
             self._timeline.quiet[rows[early]] = True
             self._timeline.fill(rows[early], ahead[early])
             self._timeline.quiet[rows[early]] = was_quiet
-        code = np.where(kind <= Kind.G722, kind * _CYCLE + length, -1)
+        code = np.where(kind <= Kind.G722, (kind + WIDE * self._wide[rows]) * _CYCLE + length, -1)
         skip = np.maximum(-ahead, 0)
         for each in np.unique(code[code >= 0]):
             same = np.flatnonzero(code == each)
             form, octets = divmod(int(each), _CYCLE)
-            pcm = formats.decode(form, payload[same, :octets])
+            pcm = self._codecs.decode(form, rows[same], payload[same, :octets])
             self._append(rows[same], pcm, skip[same])
             self._next_timestamp[rows[same]] = (timestamp[same] + octets) & 0xFFFFFFFF
             self._next_position[rows[same]] = position[same] + pcm.shape[1]
@@ -481,7 +487,7 @@ class Receiver:
     def _expect(self, rows: Rows) -> None:
         """Write what the next packet of each row has to begin with to go the fast way; version 0 where none can."""
         plain = self.receiving[rows] & self._started[rows] & ~self._anew[rows] & (self._slots.waiting[rows] == 0)
-        kind = self._form[rows] // _FORM
+        kind = self._form[rows] // _FORM % WIDE
         plain &= (self._next_position[rows] == self._table.rx_head[rows]) & (kind > 0)
         # The lowest payload type that means this kind; a sender that uses another one goes the long way.
         match = self.kinds[rows] == kind[:, None]

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sipagent.codecs import comfort_noise
-from sipagent.rtp import formats
-from sipagent.rtp.formats import Kind
+from sipagent.rtp.formats import WIDE, Codecs, Kind
 from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.packet import HEADER
 from sipagent.rtp.ring import RingColumn
@@ -29,7 +28,7 @@ RESUME_PACKETS: Final = 10  # speech that goes on within so many packets was not
 NEVER: Final = 1 << 62
 _NOISE: Final = 1 << 15
 _SEED: Final = 711
-_FORM: Final = 256  # form = samples per packet * 256 + kind
+_FORM: Final = 256  # form = samples per packet * 256 + (kind, WIDE)
 _STRIDE_OF_NOISE: Final = 7919  # so that no two rows hiss alike
 
 
@@ -47,8 +46,9 @@ Mixer = Callable[[Rows, int], tuple[Rows, NDArray[np.float32]]]  # (rows, sample
 class Sender:
     """The send side of all rows of `table`; `packets` u1[rows, STRIDE] holds the last packet of each."""
 
-    def __init__(self, table: CallTable, options: MediaOptions, seed: int | None = None) -> None:
+    def __init__(self, table: CallTable, options: MediaOptions, codecs: Codecs, seed: int | None = None) -> None:
         rows = table.rows
+        self._codecs = codecs
         self._table = table
         self._options = options
         self._tick_ms = options.tick_ms
@@ -81,8 +81,8 @@ class Sender:
         self._gain = np.ones(rows, np.float32)
         self._spoke_until = np.full(rows, -NEVER, np.int64)  # tx_clock at which the last speech ended
         self.held = np.zeros(rows, np.bool_)  # speech waits: an exclusive prompt is playing
-        self.mixers: list[Mixer] = []
-        self.mixing: Callable[[], bool] = lambda: False  # whether any mixer has something to add
+        self.muted = np.zeros(rows, np.bool_)  # speech passes unheard: two callers are joined without the agent
+        self._mixers: list[tuple[Mixer, NDArray[np.bool_]]] = []
         self._packets_sent = table.counters[:, COUNTER["packets_sent"] : COUNTER["octets_sent"] + 1]
 
     # ---- rows come and go
@@ -94,7 +94,7 @@ class Sender:
         self.timestamp[row] = self._random.integers(0, 1 << 32)
         self._ssrc_field[row] = self.ssrc[row]
         self.due[row] = NEVER
-        self.sending[row] = self._talking[row] = self.held[row] = False
+        self.sending[row] = self._talking[row] = self.held[row] = self.muted[row] = False
         self._unusual[row] = True
         self._mark_next[row] = True
         self._gain[row] = 1.0
@@ -110,7 +110,7 @@ class Sender:
         ptime_ms = int(self._period[row]) * self._tick_ms
         self.samples[row] = ptime_ms * rate_hz // 1000
         self.ticks[row] = ptime_ms * clock_rate_hz // 1000
-        self._form[row] = int(self.samples[row]) * _FORM + kind
+        self._form[row] = int(self.samples[row]) * _FORM + kind + (WIDE if rate_hz > 8000 else 0)
         self._unusual[row] = True
         self.payload_type[row] = payload_type
         self.sending[row] = sending
@@ -121,6 +121,10 @@ class Sender:
         """Nothing is sent any more."""
         self.due[row] = NEVER
         self.sending[row] = False
+
+    def add_mixer(self, mixer: Mixer, busy: NDArray[np.bool_]) -> None:
+        """Let `mixer` add sound to what rows send; `busy` bool[rows], which it keeps, says to which."""
+        self._mixers.append((mixer, busy))
 
     def hold(self, row: int, held: bool) -> None:
         """Let speech wait, or go on."""
@@ -178,6 +182,9 @@ class Sender:
         special |= table.tx_gain != 1.0
         special |= (table.duck != 0) & (table.reflex != 0)
         special |= self._unusual
+        special |= self.muted
+        for _, busy in self._mixers:
+            special |= busy
         return special
 
     def _compose(self, rows: Rows, form: int, special: NDArray[np.bool_], events: Mapping[int, object]) -> Outgoing:
@@ -191,11 +198,9 @@ class Sender:
         talking = self._talking[rows]
         usual = np.where(talking, waiting >= samples, waiting <= 0)
         usual &= ~special[rows]
-        plain = usual.all() and not self.mixing()
+        plain = usual.all()
         if plain:
             mixed = self._go_on(rows, samples, clock, start, talking)
-        elif self.mixing():
-            mixed = self._speak(rows, samples)
         else:
             mixed = np.empty((len(rows), samples), np.int16)
             mixed[usual] = self._go_on(rows[usual], samples, clock[usual], start[usual], talking[usual])
@@ -215,7 +220,7 @@ class Sender:
             second |= marker.view(np.uint8) << 7
         if not len(rows):
             return Outgoing(rows, np.zeros(0, np.int64))
-        payload = formats.encode(kind, mixed)
+        payload = self._codecs.encode(kind, rows, mixed)
         octets = payload.shape[1]
         self.packets[rows, HEADER : HEADER + octets] = payload
         sequence = self.sequence[rows]
@@ -272,7 +277,9 @@ class Sender:
             pcm[flushed] = np.maximum(np.minimum(pcm[flushed].astype(np.int32) + fading, 32767), -32768)
         table.tx_read[rows] = start + count
         self._pass_marks(rows, start, count)
-        for mixer in self.mixers:
+        for mixer, busy in self._mixers:
+            if not busy[rows].any():
+                continue
             heard, sound = mixer(rows, samples)
             if len(heard):
                 at = np.searchsorted(rows, heard)
@@ -318,6 +325,7 @@ class Sender:
         table = self._table
         ducked = (table.duck[rows] != 0) & (table.reflex[rows] != 0)
         goal = np.where(ducked, table.tx_gain[rows] * self._options.duck_gain, table.tx_gain[rows])
+        goal = np.where(self.muted[rows], np.float32(0), goal)
         now = self._gain[rows]
         if ((goal == 1.0) & (now == 1.0)).all():
             return pcm
