@@ -198,7 +198,7 @@ class EngineSettings:
     """An engine's own settings."""
 
     listen: tuple[str, ...]  # "udp:127.0.0.1:5060", "tcp:[::1]:5060", "tls:0.0.0.0:5061"
-    public_address: str = ""  # in Via, Contact and SDP when behind NAT
+    public_address: str = ""  # in Via, Contact and SDP when behind NAT; "stun:host:port" = ask there at the start
     user_agent: str = "sipagent"
     trunks: tuple[TrunkAccount, ...] = ()
     accept_unknown_sources: bool = True  # INVITEs from addresses of no trunk

@@ -25,6 +25,7 @@ from sipagent.sip.engine import (
 from sipagent.sip.flow import Flow, Locate, Send
 from sipagent.sip.guard import Action, Guard, GuardLimits
 from sipagent.sip.locate import Locator, Target
+from sipagent.sip.public_address import PREFIX, parse_server
 from sipagent.sip.resolver import DnsResolver, ResolveError, Resolver, read_hosts
 from sipagent.sip.timing import TimerSettings
 from sipagent.sip.transport import TlsSettings, Transports
@@ -48,7 +49,9 @@ class NativeEngine:
         """`resolver` stands in for DNS."""
         self._settings = settings
         tls = TlsSettings(settings.tls_certificate, settings.tls_key, settings.tls_ca, settings.tls_verify)
-        self._transports = Transports(self._on_message, self._on_lost, settings.public_address, tls)
+        self._stun = settings.public_address if settings.public_address.startswith(PREFIX) else ""
+        public = "" if self._stun else settings.public_address
+        self._transports = Transports(self._on_message, self._on_lost, public, tls)
         self._agent = UserAgent(settings, self, self._trunk_of, timers)
         self._on_event: EventHandler | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -77,6 +80,8 @@ class NativeEngine:
         self._locator = Locator(
             self._resolver or DnsResolver(read_hosts()), random.SystemRandom(), families=self._transports.families
         )
+        if self._stun:
+            await self._discover(self._stun)
         for trunk in self._settings.trunks:
             self._spawn(self._begin_trunk(trunk))
         self._flush()
@@ -408,6 +413,16 @@ class NativeEngine:
         decision = self._guard.admit(address)
         return None if decision.action is Action.DROP else decision.trunk
 
+    async def _discover(self, server: str) -> None:
+        """Learn our public address by STUN; without an answer the sockets' own addresses have to do."""
+        host, port = parse_server(server)
+        targets = await self._resolve(f"sip:{host}:{port};transport=udp")
+        found = await self._transports.discover((targets[0].address, port)) if targets else None
+        if found is None:
+            _log.warning("stun_failed", server=server)
+        else:
+            _log.info("public_address", address=found[0], port=found[1])
+
     async def _begin_trunk(self, trunk: TrunkAccount) -> None:
         """Learn the addresses of a trunk, then register and keep it alive."""
         found: list[Target] = []
@@ -433,11 +448,13 @@ class NativeEngine:
             self._transports.set_seen(address, seen)
 
     def _first_listener(self) -> str:
+        if self._transports.public:
+            return self._transports.public
         for specification in self._transports.listening():
             host = specification.partition(":")[2].rpartition(":")[0].strip("[]")
             if host not in ("0.0.0.0", "::"):
                 return host
-        return self._settings.public_address or "127.0.0.1"
+        return self._transports.local_address("192.0.2.1")  # towards the default route (RFC 5737: nobody's address)
 
 
 def _protocol(uri: str) -> str:

@@ -11,6 +11,8 @@ from sipagent.errors import ConfigError, ParseError
 from sipagent.sip.flow import Flow
 from sipagent.sip.framing import StreamFramer
 from sipagent.sip.header import bracketed
+from sipagent.sip.public_address import StunQuery
+from sipagent.sip.stun import is_stun
 
 MAX_CONNECTIONS = 2_000
 MAX_UNSENT_BYTES = 1_048_576  # a far end that does not read is dropped
@@ -95,6 +97,8 @@ class Transports:
         self._by_peer: dict[tuple[str, str, int, str], int] = {}
         self._local: dict[str, str] = {}
         self._seen: dict[str, tuple[str, int]] = {}  # by far end: where it sees our UDP port, behind NAT
+        self._public_port: int | None = None  # of our first UDP socket, when STUN has told it
+        self._stun: StunQuery | None = None
         self._numbers = 0
         self._client_context: ssl.SSLContext | None = None
 
@@ -130,6 +134,28 @@ class Transports:
         )
         return Flow("UDP", (host, port), self._advertised(self._listeners[best], host), 0, best)
 
+    @property
+    def public(self) -> str:
+        """The address that was configured or learnt, "" when there is none."""
+        return self._public
+
+    async def discover(self, server: tuple[str, int]) -> tuple[str, int] | None:
+        """Ask a STUN server (numeric) how it sees our first UDP socket, and go by that from now on."""
+        if not self._udp:
+            return None
+        wire = next(iter(self._udp.values()))
+        self._stun = StunQuery(lambda data: wire.sendto(data, server))
+        found = await self._stun.ask()
+        self._stun = None
+        if found is not None:
+            self._public, self._public_port = found
+        return found
+
+    def take_stun(self, data: bytes) -> None:
+        """A STUN datagram that came to a SIP socket."""
+        if self._stun is not None:
+            self._stun.receive(data)
+
     def set_seen(self, host: str, address: tuple[str, int] | None) -> None:
         """A far end sees us elsewhere than our sockets say (None = no longer)."""
         if address is None:
@@ -141,6 +167,8 @@ class Transports:
         """What a flow to a host will look like from the outside; host "" = any."""
         listener = next((x for x in self._listeners if x.protocol == protocol), None)
         port = listener.port if listener else 5061 if protocol == "TLS" else 5060
+        if protocol == "UDP" and self._public_port is not None:
+            port = self._public_port
         if listener is not None and not listener.wildcard and not self._public:
             return Flow(protocol, (host, 0), (listener.address, port))
         return Flow(protocol, (host, 0), (self.local_address(host or "192.0.2.1"), port))
@@ -242,6 +270,8 @@ class Transports:
     def _advertised(self, listener: Listener, remote_host: str) -> tuple[str, int]:
         if not self._public and listener.protocol == "UDP" and remote_host in self._seen:
             return self._seen[remote_host]
+        if self._public_port is not None and listener.protocol == "UDP":
+            return self._public, self._public_port
         if self._public or listener.wildcard:
             return self.local_address(remote_host), listener.port
         return listener.address, listener.port
@@ -285,6 +315,9 @@ class _Datagrams(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, source: tuple[str, int]) -> None:
         """One datagram is one message; CRLFs alone keep a NAT binding open (RFC 5626)."""
         if len(data) <= 4 and not data.strip(b"\r\n\0"):
+            return
+        if is_stun(data):
+            self._owner.take_stun(data)
             return
         listener = self._owner._listeners[self._number]
         host, port = source[0], source[1]

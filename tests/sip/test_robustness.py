@@ -1,7 +1,6 @@
 """Whatever bytes come: no exception, no state that stays, and a password that no stranger can ask for."""
 
 import random
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,10 +10,9 @@ from sipagent.errors import ParseError
 from sipagent.sip import header, message
 from sipagent.sip.engine import Ended, EngineEvent, IncomingCall, PlaceCall, TrunkAccount
 from sipagent.sip.framing import StreamFramer
+from tests.support.mutation import MESSAGES, mutate
 from tests.support.sipnet import SDP, Host, VirtualNetwork
 
-MESSAGES = [path.read_bytes() for path in sorted(Path(__file__).with_name("torture").glob("*.dat"))]
-POISON = (b"\r\n", b";", b",", b'"', b"<", b"%00", b"\xff", b"9" * 40, b" ")
 A, B = "10.0.0.1", "10.0.0.2"
 
 
@@ -47,32 +45,6 @@ def test_stream_gives_the_same_messages_however_it_is_cut(parts: list[bytes], cu
         found += framer.feed(piece)
     found += framer.feed(rest)
     assert found == expected
-
-
-def mutate(data: bytes, rng: random.Random) -> bytes:
-    """A few bytes, lines or numbers changed."""
-    for _ in range(rng.randrange(1, 6)):
-        kind = rng.randrange(6)
-        at = rng.randrange(len(data) or 1)
-        if kind == 0:
-            data = data[:at] + bytes([rng.randrange(256)]) + data[at + 1 :]
-        elif kind == 1:
-            data = data[:at] + data[at + rng.randrange(1, 30) :]
-        elif kind == 2:
-            data = (
-                data[:at] + rng.choice((b"\r\n", b";", b",", b'"', b"<", b"%00", b"\xff", b"9" * 40, b" ")) + data[at:]
-            )
-        elif kind == 3:
-            lines = data.split(b"\r\n")
-            rng.shuffle(lines)
-            data = b"\r\n".join(lines)
-        elif kind == 4:
-            lines = data.split(b"\r\n")
-            data = b"\r\n".join([*lines, rng.choice(lines)])
-        else:
-            other = rng.choice(MESSAGES)
-            data = data[:at] + other[rng.randrange(len(other)) :]
-    return data
 
 
 @pytest.mark.parametrize("protocol", ["UDP", "TCP"])

@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from sipagent.errors import ConfigError, ParseError
-from sipagent.sip import transport
+from sipagent.sip import stun, transport
 from sipagent.sip.engine import (
     Answered,
     Confirmed,
@@ -201,3 +201,44 @@ async def test_address_that_the_registrar_sees_goes_into_contact_and_media() -> 
         assert "Contact: <sip:agent@127.0.0.7:4321>" in registrar.invites[0]
         us.engine.hangup(handle)
     wire.close()
+
+
+class _StunServer(asyncio.DatagramProtocol):
+    """Says that everybody comes from the same place; the first question is lost."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def connection_made(self, wire: asyncio.BaseTransport) -> None:
+        self.wire = cast(asyncio.DatagramTransport, wire)
+
+    def datagram_received(self, data: bytes, source: tuple[str, int]) -> None:
+        request = stun.decode(data)
+        assert isinstance(request, stun.BindingRequest)
+        self.asked += 1
+        if self.asked > 1:
+            answer = stun.BindingResponse(request.transaction_id, "203.0.113.9", 6123)
+            self.wire.sendto(stun.encode_response(stun.BindingResponse(bytes(12), "198.51.100.1", 1)), source)
+            self.wire.sendto(stun.encode_response(answer), source)
+
+
+async def test_public_address_is_asked_of_a_stun_server() -> None:
+    loop = asyncio.get_running_loop()
+    wire, server = await loop.create_datagram_endpoint(_StunServer, local_addr=("127.0.0.1", 25805))
+    async with station(A, public_address="stun:127.0.0.1:25805") as us, station(B) as b:
+        handle = us.engine.place(PlaceCall(f"sip:bob@127.0.0.1:{B}", "", SDP, "alice"))
+        await b.expect(IncomingCall)
+        first = us.engine.ladder(handle)[0][2]
+        assert "Contact: <sip:alice@203.0.113.9:6123>" in first
+        assert "Via: SIP/2.0/UDP 203.0.113.9:6123;" in first
+        assert us.engine.local_address(handle) == "203.0.113.9"
+        us.engine.hangup(handle)
+    assert server.asked == 2
+    wire.close()
+
+
+async def test_stun_server_that_is_none_is_a_configuration_error() -> None:
+    engine = NativeEngine(EngineSettings(listen=(f"udp:127.0.0.1:{A}",), public_address="stun:host:x"))
+    with pytest.raises(ConfigError, match="STUN"):
+        await engine.start(lambda event: None)
+    await engine.stop()

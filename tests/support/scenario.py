@@ -3,8 +3,8 @@
     caller(invite(), recv(180, optional=True), recv(200), ack(), bye(), recv(200))
     callee(recv("INVITE"), reply(180), reply(200, body=SDP), recv("ACK"), recv("BYE"), reply(200))
 
-As a caller sipp writes From and To from its own side; as a callee it keeps what the INVITE said in variables, so that it
-can send requests within the dialog. `Raw` text may use sipp's keywords ([branch], [call_id], …).
+As a caller sipp writes From and To from its own side; as a callee it keeps what the INVITE said in variables, so that
+it can send requests within the dialog. `Raw` text may use sipp's keywords ([branch], [call_id], …).
 """
 
 from dataclasses import dataclass
