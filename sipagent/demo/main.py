@@ -21,6 +21,7 @@ from sipagent.demo.registrar import Registrar
 
 EXAMPLES: Final = Path(__file__).resolve().parents[1] / "examples"
 HOST: Final = "127.0.0.1"
+CALLER: Final = "+4930111222"
 START_S: Final = 60.0  # models are loaded and checked on the first start
 CALL_S: Final = 120.0
 
@@ -42,6 +43,12 @@ brain_paths = ["{examples}"]
 [[route]]
 to = "*"
 brain = "receptionist:Receptionist"
+options = {{ keypad_digits = 1 }}
+record = "wav"
+
+[[route]]
+to = "nobody"    # reached by name only: POST /v1/calls with this brain
+brain = "reminder:Reminder"
 record = "wav"
 
 [http]
@@ -108,9 +115,9 @@ class Demo:
         answer: dict[str, Any] = (await self._http.get("/healthz")).json()
         return answer
 
-    async def place(self, to: str, variables: dict[str, Any]) -> str:
+    async def place(self, to: str, brain: str, variables: dict[str, Any]) -> str:
         """Have the agent call somebody; the id of the call."""
-        body = {"to": to, "variables": variables}
+        body = {"to": to, "brain": brain, "variables": variables}
         answer = await self._http.post("/v1/calls", json=body, headers={"Idempotency-Key": secrets.token_hex(8)})
         answer.raise_for_status()
         call_id: str = answer.json()["id"]
@@ -188,7 +195,7 @@ async def play(folder: Path, console: Console) -> dict[str, Any]:
     """The whole demo; what `--json` prints."""
     demo = Demo(folder, console)
     password = secrets.token_hex(8)
-    registrar = await Registrar.start({"agent": password, "alice": password}, HOST)
+    registrar = await Registrar.start({"agent": password, CALLER: password}, HOST)
     port = registrar.address[1]
     config = CONFIG.format(
         sip_address=f"{HOST}:{free_port()}", open_door="false", media_address=HOST, folder=demo.folder,
@@ -198,18 +205,25 @@ async def play(folder: Path, console: Console) -> dict[str, Any]:
     known: set[str] = set()
     console.print("starting the service …")
     async with demo.service(config):
-        await asyncio.wait_for(registrar.registered.wait(), START_S)
-        registered = registrar.knows("agent")
+        await asyncio.wait_for(registrar.arrival("agent"), START_S)
         console.print(f"registered at the demo trunk on {HOST}:{port}; a caller (pjsua2) dials the agent")
-        caller = await demo.caller(
-            script.STEPS, "call", to=f"sip:agent@{HOST}:{port}", **{"from": f"sip:+4930111222@{HOST}"}
-        )
+        account = {"from": f"sip:{CALLER}@{HOST}:{port}"}
+        caller = await demo.caller(script.STEPS, "call", to=f"sip:agent@{HOST}:{port}", **account)
         async with asyncio.timeout(CALL_S):
             story = await demo.follow(await demo.next_call(known))
             await caller.wait()
         calls.append(story.as_json(demo.keep(story, "call")))
+        console.print("now a program has the agent phone the caller: POST /v1/calls")
+        account |= {"registrar": f"sip:{HOST}:{port}", "username": CALLER, "password": password}
+        called = await demo.caller(script.CALLBACK_STEPS, "callback", answer=True, **account)
+        async with asyncio.timeout(CALL_S):
+            await registrar.arrival(CALLER)
+            await demo.place(CALLER, "reminder:Reminder", {"name": "Peter", "day": "Tuesday", "time": "ten o'clock"})
+            story = await demo.follow(await demo.next_call(known))
+            await called.wait()
+        calls.append(story.as_json(demo.keep(story, "callback")))
     registrar.stop()
-    return {"registered": registered, "calls": calls}
+    return {"registered": True, "calls": calls}
 
 
 async def listen(folder: Path, console: Console) -> None:
@@ -237,7 +251,7 @@ async def _follow_and_keep(demo: Demo, call: dict[str, Any]) -> None:
 
 def run(as_json: bool, wait_for_softphone: bool, output: Path) -> None:
     """What the command line calls."""
-    console = Console(quiet=as_json)
+    console = Console(quiet=as_json, soft_wrap=True)
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     if wait_for_softphone:

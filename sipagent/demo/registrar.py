@@ -27,7 +27,7 @@ class Registrar(asyncio.DatagramProtocol):
         self._bindings: dict[str, tuple[str, Address]] = {}  # user → Contact URI, and where it came from
         self._transport: asyncio.DatagramTransport | None = None
         self.address: Address = ("", 0)
-        self.registered = asyncio.Event()
+        self._arrivals: dict[str, asyncio.Event] = {}
 
     @classmethod
     async def start(cls, users: Mapping[str, str], host: str = "127.0.0.1") -> "Registrar":
@@ -41,9 +41,12 @@ class Registrar(asyncio.DatagramProtocol):
         if self._transport is not None:
             self._transport.close()
 
-    def knows(self, user: str) -> bool:
-        """Whether `user` is registered now."""
-        return user in self._bindings
+    async def arrival(self, user: str) -> None:
+        """Wait until `user` has registered."""
+        await self._arrival(user).wait()
+
+    def _arrival(self, user: str) -> asyncio.Event:
+        return self._arrivals.setdefault(user, asyncio.Event())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""
@@ -81,7 +84,7 @@ class Registrar(asyncio.DatagramProtocol):
             self._bindings.pop(user, None)
         else:
             self._bindings[user] = (message.contact_uri(request) or "", source)
-            self.registered.set()
+            self._arrival(user).set()
         response = message.make_response(request, 200, to_tag=secrets.token_hex(4))
         if user in self._bindings:
             response.headers.add("Contact", f"<{self._bindings[user][0]}>;expires={expires or 300}")

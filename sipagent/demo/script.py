@@ -14,7 +14,7 @@ RATE_HZ: Final = 8000
 LOWER: Final = 0.84  # pitch and formants of the packaged voice, lowered: another speaker
 FASTER: Final = 1.15  # and as fast as before
 
-# Each step waits until the agent has spoken and is silent again; `interrupt` waits until it has spoken for a while.
+# Each step waits until the agent has spoken and is silent again; `interrupt` and `hangup` come while it speaks.
 STEPS: Final[tuple[dict[str, str], ...]] = (
     {"do": "say", "text": "Hello, my name is Peter Miller."},
     {"do": "say", "text": "When are you open?"},
@@ -23,7 +23,7 @@ STEPS: Final[tuple[dict[str, str], ...]] = (
     {"do": "press", "digits": "1"},
 )
 CALLBACK_STEPS: Final[tuple[dict[str, str], ...]] = (
-    {"do": "say", "text": "Thank you very much. Goodbye."},
+    {"do": "say", "text": "Yes, I will be there."},
     {"do": "hangup"},
 )
 
