@@ -9,8 +9,9 @@ from sipagent.sip import header, message
 from sipagent.sip.agenda import Agenda
 from sipagent.sip.digest import Account, Authentication, parse_challenges
 from sipagent.sip.engine import EngineEvent, RegistrationChanged, RegistrationState, TrunkAccount
+from sipagent.sip.exchange import Exchange
 from sipagent.sip.flow import Flow
-from sipagent.sip.layer import Exchange, TransactionLayer
+from sipagent.sip.layer import TransactionLayer
 from sipagent.sip.registration import Phase, Registration, RegistrationSettings, SendRegister
 
 

@@ -2,17 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from typing import Protocol
 
 from sipmessage import Request, Response
 
 from sipagent.sip import header, message
+from sipagent.sip.call_state import TRANSITIONS, CallInput, CallState
 from sipagent.sip.dialog import Dialog
 from sipagent.sip.digest import Authentication
 from sipagent.sip.engine import Confirmed, Ended, EngineEvent, HeaderList, InDialogMessage
+from sipagent.sip.exchange import Exchange, Incoming
 from sipagent.sip.flow import Flow
-from sipagent.sip.layer import Exchange, Incoming, TransactionLayer
+from sipagent.sip.layer import TransactionLayer
 from sipagent.sip.reoffer import Reoffers
 from sipagent.sip.session_timer import SessionTimer, TimerAction, TimerPolicy
 from sipagent.sip.timing import Repeater, earliest
@@ -20,65 +21,6 @@ from sipagent.sip.transfer import Transfers
 
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, PRACK, UPDATE, INFO, REFER, NOTIFY, MESSAGE"
 SUPPORTED = "100rel, timer, replaces, norefersub"
-
-
-class CallState(Enum):
-    """Where a call stands. LEAVING: we want to end a call whose ACK has not come (RFC 3261 §15: BYE waits for it)."""
-
-    INCOMING = "incoming"
-    ANSWERED = "answered"
-    LEAVING = "leaving"
-    CALLING = "calling"
-    RINGING = "ringing"
-    CANCELLING = "cancelling"
-    CONFIRMED = "confirmed"
-    ENDED = "ended"
-
-
-class CallInput(Enum):
-    """What moves a call."""
-
-    ANSWER = "we answer"
-    RING = "1xx"
-    ACCEPT = "2xx"
-    ACK = "ACK"
-    REFUSE = "final refusal, CANCEL, or the caller's BYE before the answer"
-    HANGUP = "we hang up"
-    BYE = "BYE"
-    LOST = "no ACK, no answer, or the dialog is unknown to the far end"
-
-
-# RFC 3261 §13, §14, §15
-TRANSITIONS: dict[tuple[CallState, CallInput], CallState] = {
-    (CallState.INCOMING, CallInput.ANSWER): CallState.ANSWERED,
-    (CallState.INCOMING, CallInput.REFUSE): CallState.ENDED,
-    (CallState.INCOMING, CallInput.HANGUP): CallState.ENDED,
-    (CallState.INCOMING, CallInput.LOST): CallState.ENDED,
-    (CallState.ANSWERED, CallInput.ACK): CallState.CONFIRMED,
-    (CallState.ANSWERED, CallInput.HANGUP): CallState.LEAVING,
-    (CallState.ANSWERED, CallInput.BYE): CallState.ENDED,
-    (CallState.ANSWERED, CallInput.LOST): CallState.ENDED,
-    (CallState.LEAVING, CallInput.ACK): CallState.ENDED,
-    (CallState.LEAVING, CallInput.BYE): CallState.ENDED,
-    (CallState.LEAVING, CallInput.LOST): CallState.ENDED,
-    (CallState.CALLING, CallInput.RING): CallState.RINGING,
-    (CallState.CALLING, CallInput.ACCEPT): CallState.CONFIRMED,
-    (CallState.CALLING, CallInput.REFUSE): CallState.ENDED,
-    (CallState.CALLING, CallInput.LOST): CallState.ENDED,
-    (CallState.CALLING, CallInput.HANGUP): CallState.CANCELLING,
-    (CallState.RINGING, CallInput.RING): CallState.RINGING,
-    (CallState.RINGING, CallInput.ACCEPT): CallState.CONFIRMED,
-    (CallState.RINGING, CallInput.REFUSE): CallState.ENDED,
-    (CallState.RINGING, CallInput.LOST): CallState.ENDED,
-    (CallState.RINGING, CallInput.HANGUP): CallState.CANCELLING,
-    (CallState.CANCELLING, CallInput.RING): CallState.CANCELLING,
-    (CallState.CANCELLING, CallInput.ACCEPT): CallState.ENDED,
-    (CallState.CANCELLING, CallInput.REFUSE): CallState.ENDED,
-    (CallState.CANCELLING, CallInput.LOST): CallState.ENDED,
-    (CallState.CONFIRMED, CallInput.HANGUP): CallState.ENDED,
-    (CallState.CONFIRMED, CallInput.BYE): CallState.ENDED,
-    (CallState.CONFIRMED, CallInput.LOST): CallState.ENDED,
-}
 
 
 class CallHost(Protocol):
@@ -145,6 +87,7 @@ class Call:
         self.setup: Setup | None = None
         self.dialog: Dialog | None = None
         self.dialog_keys: set[tuple[str, str, str]] = set()  # early ones too
+        self.invite_key: tuple[str, ...] = ()  # of the server transaction that began the call
         self.replaces = ""  # handle of the call that this one takes over
         self.contact_user = ""
         self.authentication: Authentication | None = None

@@ -14,14 +14,16 @@ from sipagent.sip import header, message
 from sipagent.sip.agenda import Agenda
 from sipagent.sip.bindings import Bindings, first_hop, route_value, server_uri
 from sipagent.sip.body import SDP, accepts_sdp, session_description
-from sipagent.sip.call import ALLOW, SUPPORTED, Call, CallState
+from sipagent.sip.call import ALLOW, SUPPORTED, Call
+from sipagent.sip.call_state import CallState
 from sipagent.sip.dialog import Dialog, dialog_from_request
 from sipagent.sip.digest import Account, Authentication, Verdict
 from sipagent.sip.engine import EngineEvent, EngineSettings, HeaderList, IncomingCall, PlaceCall, TrunkAccount
+from sipagent.sip.exchange import Exchange, Incoming
 from sipagent.sip.flow import Flow
 from sipagent.sip.inbound import InboundInvite
 from sipagent.sip.ladder import Ladders
-from sipagent.sip.layer import Action, Exchange, Incoming, Network, TransactionLayer
+from sipagent.sip.layer import Action, Network, TransactionLayer
 from sipagent.sip.outbound import OutboundInvite
 from sipagent.sip.reoffer import add_timer
 from sipagent.sip.timing import TimerSettings, earliest
@@ -255,8 +257,7 @@ class UserAgent:
         self.ladders.close(call.handle)
         for key in call.dialog_keys:
             self._dialogs.pop(key, None)
-        if isinstance(call.setup, InboundInvite):
-            self._invites.pop(call.setup.incoming.key, None)
+        self._invites.pop(call.invite_key, None)
 
     def watch(self, call: Call) -> None:
         """The call's deadline may have moved."""
@@ -361,6 +362,7 @@ class UserAgent:
         call.setup = setup
         self._calls[call.handle] = call
         self._invites[incoming.key] = call
+        call.invite_key = incoming.key
         self.index(call, dialog)
         self.watch(call)
         self.ladders.open(call.handle, dialog.call_id)

@@ -6,9 +6,10 @@ from sipmessage import Request, Response
 
 from sipagent.sip import message
 from sipagent.sip.body import session_description
-from sipagent.sip.call import Call, CallInput, CallState
+from sipagent.sip.call import Call
+from sipagent.sip.call_state import CallInput, CallState
 from sipagent.sip.engine import Cancelled, HeaderList
-from sipagent.sip.layer import Incoming
+from sipagent.sip.exchange import Incoming
 from sipagent.sip.reoffer import add_timer
 from sipagent.sip.timing import Repeater, earliest
 

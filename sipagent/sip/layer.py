@@ -6,7 +6,7 @@ It opens no socket. What is to be done leaves through `drain`, flows that need t
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sipmessage import Request, Response
@@ -14,8 +14,8 @@ from sipmessage import Request, Response
 from sipagent.errors import ParseError, RemoteError
 from sipagent.sip import message, transaction
 from sipagent.sip.agenda import Agenda
-from sipagent.sip.digest import Authentication
 from sipagent.sip.engine import HeaderList
+from sipagent.sip.exchange import Exchange, Incoming
 from sipagent.sip.flow import Flow, Locate, Send
 from sipagent.sip.timing import TimerSettings
 from sipagent.sip.transaction import ClientTransaction, Deliver, GaveUp, ServerTransaction, Transmit
@@ -30,66 +30,23 @@ class RequestUser(Protocol):
     def answers(self, flow: Flow) -> bool:
         """Whether this far end is told of its mistakes; strangers may get no sign of us."""
 
-    def request(self, incoming: "Incoming", now: float) -> None:
+    def request(self, incoming: Incoming, now: float) -> None:
         """A new request; answer it with `TransactionLayer.respond`, or `discard` it."""
 
     def ack(self, request: Request, flow: Flow, now: float) -> None:
         """The ACK of a 2xx."""
 
-    def tag_of(self, invite: "Incoming") -> str:
+    def tag_of(self, invite: Incoming) -> str:
         """The To tag that an INVITE's responses carry."""
 
-    def cancel(self, invite: "Incoming", request: Request, now: float) -> None:
+    def cancel(self, invite: Incoming, request: Request, now: float) -> None:
         """CANCEL of an INVITE that may have been answered already; the CANCEL itself has its 200."""
 
-    def challenge(self, exchange: "Exchange", response: Response, now: float) -> bool:
+    def challenge(self, exchange: Exchange, response: Response, now: float) -> bool:
         """401 or 407: whether the exchange was sent again with credentials."""
 
-    def transport_failed(self, incoming: "Incoming", now: float) -> None:
+    def transport_failed(self, incoming: Incoming, now: float) -> None:
         """No ACK came for a failure, or the flow broke: nothing more can be said in this transaction."""
-
-
-@dataclass(slots=True, eq=False)
-class Incoming:
-    """A request and the way back to its sender."""
-
-    request: Request
-    flow: Flow  # where the request came from; requests in the other direction may use it
-    reply: Flow  # where responses go (RFC 3581, RFC 3261 §18.2.2)
-    transaction: ServerTransaction
-    key: tuple[str, ...]
-
-    @property
-    def deadline(self) -> float | None:
-        """The transaction's."""
-        return self.transaction.deadline
-
-
-@dataclass(slots=True, eq=False)
-class Exchange:
-    """A request of ours and what follows from it. `hop` is the URI that it is sent to."""
-
-    request: Request  # without Via; with Contact when `contact_user` is None
-    hop: str
-    on_response: Callable[[Response, float], None]
-    on_failure: Callable[[int, float], None]  # 408 or 503 that we made ourselves
-    contact_user: str | None = None
-    authentication: Authentication | None = None  # whose password may answer a challenge
-    trunk: str = ""  # and the trunk whose far end may ask for it
-    next_cseq: Callable[[], int] | None = None  # for a repetition; None = count from the request's own
-    failover: bool = False  # 503, time-out and a broken connection lead to the next target (RFC 3263 §4.3)
-    flow: Flow | None = None
-    transaction: ClientTransaction | None = None  # the latest; a challenge or a failover makes a new one
-    search: int = 0  # key of its Locate, the same for every attempt
-    attempt: int = 0
-    challenges: int = 0
-    cancelled: bool = False
-    cancel_headers: HeaderList = ()
-    answered: bool = False  # any response has come
-    sent: bytes = b""
-    problem: str = ""  # why no target could be reached
-    silent: bool = False  # a target was reached and did not answer
-    refusal: Response | None = field(default=None)  # the 503 that made us look for another target
 
 
 @dataclass(slots=True, eq=False)

@@ -28,7 +28,8 @@ from sipagent.sip.locate import Locator, Target
 from sipagent.sip.public_address import PREFIX, parse_server
 from sipagent.sip.resolver import DnsResolver, ResolveError, Resolver, read_hosts
 from sipagent.sip.timing import TimerSettings
-from sipagent.sip.transport import TlsSettings, Transports
+from sipagent.sip.tls import TlsSettings
+from sipagent.sip.transport import Transports
 
 LARGE_BYTES = 1300  # RFC 3261 §18.1.1: above it UDP gives way to a stream
 # Whoever opens the door to all wants their calls too; what is left is protection from a flood.

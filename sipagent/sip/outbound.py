@@ -5,10 +5,11 @@ from sipmessage import Request, Response
 from sipagent.errors import ParseError, RemoteError
 from sipagent.sip import message
 from sipagent.sip.body import session_description
-from sipagent.sip.call import Call, CallInput, CallState
+from sipagent.sip.call import Call
+from sipagent.sip.call_state import CallInput, CallState
 from sipagent.sip.dialog import Dialog, dialog_from_response
 from sipagent.sip.engine import Answered, HeaderList, Progress
-from sipagent.sip.layer import Exchange, Incoming
+from sipagent.sip.exchange import Exchange, Incoming
 from sipagent.sip.reoffer import add_timer
 
 

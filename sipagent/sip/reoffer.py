@@ -9,7 +9,7 @@ from sipagent.sip import message
 from sipagent.sip.body import session_description
 from sipagent.sip.dialog import Dialog
 from sipagent.sip.engine import HeaderList, Reoffer, ReofferAnswered, ReofferRefused
-from sipagent.sip.layer import Exchange, Incoming
+from sipagent.sip.exchange import Exchange, Incoming
 
 if TYPE_CHECKING:
     from sipagent.sip.call import Call

@@ -9,7 +9,7 @@ from sipmessage import Response
 from sipagent.errors import ParseError
 from sipagent.sip import header, message
 from sipagent.sip.engine import TransferProgress, TransferRequested
-from sipagent.sip.layer import Incoming
+from sipagent.sip.exchange import Incoming
 from sipagent.sip.status import reason_phrase
 
 if TYPE_CHECKING:

@@ -5,55 +5,19 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from sipagent.errors import ConfigError, ParseError
+from sipagent.errors import ConfigError
+from sipagent.sip.connection import Connection
 from sipagent.sip.flow import Flow
-from sipagent.sip.framing import StreamFramer
 from sipagent.sip.header import bracketed
 from sipagent.sip.public_address import StunQuery
 from sipagent.sip.stun import is_stun
+from sipagent.sip.tls import TlsSettings
 
 MAX_CONNECTIONS = 2_000
-MAX_UNSENT_BYTES = 1_048_576  # a far end that does not read is dropped
-PARTIAL_MESSAGE_S = 32.0  # a message that trickles in for longer ends its connection
 CONNECT_S = 4.0
-PING_S = 100.0  # RFC 5626 §4.4.1: 95 to 120 s on a connection that we opened
-PONG_S = 10.0
 RECEIVE_BUFFER_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class TlsSettings:
-    """File names; `ca` "" = the system's authorities."""
-
-    certificate: str = ""
-    key: str = field(default="", repr=False)
-    ca: str = ""
-    verify: bool = True
-
-    def client_context(self) -> ssl.SSLContext:
-        """For connections that we open: the certificate must be the server's (RFC 5922)."""
-        context = ssl.create_default_context(cafile=self.ca or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if not self.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if self.certificate:
-            context.load_cert_chain(self.certificate, self.key or None)
-        return context
-
-    def server_context(self) -> ssl.SSLContext:
-        """For our listeners."""
-        if not self.certificate:
-            raise ConfigError("sip.tls_certificate", "a TLS listener needs a certificate", "name a PEM file")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            context.load_cert_chain(self.certificate, self.key or None)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError("sip.tls_certificate", f"cannot be used: {error}", "check both PEM files") from error
-        return context
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +57,7 @@ class Transports:
         self._listeners: list[Listener] = []
         self._udp: dict[int, asyncio.DatagramTransport] = {}  # by listener
         self._servers: list[asyncio.Server] = []
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[int, Connection] = {}
         self._by_peer: dict[tuple[str, str, int, str], int] = {}
         self._local: dict[str, str] = {}
         self._seen: dict[str, tuple[str, int]] = {}  # by far end: where it sees our UDP port, behind NAT
@@ -194,7 +158,7 @@ class Transports:
         try:
             async with asyncio.timeout(CONNECT_S):
                 _, connection = await loop.create_connection(
-                    lambda: _Connection(self, protocol, outgoing=True),
+                    lambda: Connection(self, protocol, outgoing=True),
                     host,
                     port,
                     ssl=context,
@@ -260,7 +224,7 @@ class Transports:
         else:
             context = self._tls.server_context() if protocol == "TLS" else None
             server = await loop.create_server(
-                lambda: _Connection(self, protocol, outgoing=False), host, port, ssl=context, backlog=512
+                lambda: Connection(self, protocol, outgoing=False), host, port, ssl=context, backlog=512
             )
             bound = server.sockets[0]
             self._servers.append(server)
@@ -283,7 +247,7 @@ class Transports:
         same = [x for x in bound if x.protocol == protocol] or bound
         return same[0].address if same and len(bound) == len(self._listeners) else ""
 
-    def opened(self, connection: "_Connection", remote: tuple[str, int], local: tuple[str, int]) -> Flow | None:
+    def opened(self, connection: Connection, remote: tuple[str, int], local: tuple[str, int]) -> Flow | None:
         """A connection is there; gives its flow, None when there are too many."""
         if len(self._connections) >= MAX_CONNECTIONS:
             return None
@@ -326,99 +290,6 @@ class _Datagrams(asyncio.DatagramProtocol):
 
     def error_received(self, error: Exception) -> None:
         """ICMP says that somebody is not there; the transaction's own timers find out who."""
-
-
-class _Connection(asyncio.Protocol):
-    """One TCP or TLS connection, opened by either side."""
-
-    def __init__(self, owner: Transports, protocol: str, outgoing: bool) -> None:
-        self.protocol, self.outgoing = protocol, outgoing
-        self.flow: Flow | None = None
-        self._owner = owner
-        self._framer = StreamFramer()
-        self._transport: asyncio.Transport | None = None
-        self._patience: asyncio.TimerHandle | None = None
-        self._keepalive: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The flow begins."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        remote, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        if remote is not None and local is not None:
-            self.flow = self._owner.opened(self, (remote[0], remote[1]), (local[0], local[1]))
-        if self.flow is None:
-            transport.abort()
-        elif self.outgoing:
-            self._plan_ping()
-
-    def data_received(self, data: bytes) -> None:
-        """Cut into messages and hand them on."""
-        if self.flow is None:
-            return
-        self._cancel_patience()
-        pings = self._framer.pings
-        try:
-            messages = self._framer.feed(data)
-        except ParseError:
-            self.close()
-            return
-        if self._framer.pings > pings:
-            self.send(b"\r\n")
-        for message in messages:
-            self._owner.on_message(message, self.flow)
-        if self._framer.broken:
-            self.close()
-        elif self._framer.partial:
-            self._patience = asyncio.get_running_loop().call_later(PARTIAL_MESSAGE_S, self._lose_patience)
-        if self.outgoing and data:
-            self._plan_ping()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """The flow ends."""
-        self._cancel_patience()
-        if self._keepalive is not None:
-            self._keepalive.cancel()
-        if self.flow is not None:
-            self._owner.closed(self.flow)
-
-    def send(self, data: bytes) -> bool:
-        """Write; False when the connection is closing or its far end does not read."""
-        if self._transport is None or self._transport.is_closing():
-            return False
-        if self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
-            self._transport.abort()
-            return False
-        self._transport.write(data)
-        return True
-
-    def close(self) -> None:
-        """Close after what is written."""
-        if self._transport is not None:
-            self._transport.close()
-
-    def _lose_patience(self) -> None:
-        if self._framer.partial:
-            self.close()
-
-    def _cancel_patience(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-    def _plan_ping(self) -> None:
-        if self._keepalive is not None:
-            self._keepalive.cancel()
-        self._keepalive = asyncio.get_running_loop().call_later(PING_S, self._ping)
-
-    def _ping(self) -> None:
-        """RFC 5626 §4.4.1: a double CRLF; whatever comes back within 10 s shows that the flow lives."""
-        if self.send(b"\r\n\r\n"):
-            self._keepalive = asyncio.get_running_loop().call_later(PONG_S, self._no_pong)
-
-    def _no_pong(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
 
 
 def parse_listen(specification: str) -> tuple[str, str, int]:

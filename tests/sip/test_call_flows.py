@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from sipagent.sip.call import TRANSITIONS, CallInput, CallState
+from sipagent.sip.call_state import TRANSITIONS, CallInput, CallState
 from sipagent.sip.engine import (
     Answered,
     Cancelled,
@@ -68,6 +68,7 @@ def assert_nothing_left(net: VirtualNetwork, *hosts: Host) -> None:
     for host in hosts:
         stats = host.agent.stats()
         assert (stats["calls"], stats["dialogs"], stats["transactions"]) == (0, 0, 0)
+        assert not host.agent._invites
         assert host.agent.deadline is None or host.agent.deadline > host.now
 
 
