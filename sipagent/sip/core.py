@@ -12,7 +12,7 @@ from sipmessage import Request, Response
 from sipagent.errors import LocalError, ParseError, RemoteError
 from sipagent.sip import header, message
 from sipagent.sip.agenda import Agenda
-from sipagent.sip.bindings import Bindings, first_hop, route_value, server_uri
+from sipagent.sip.bindings import Bindings, server_uri
 from sipagent.sip.body import SDP, accepts_sdp, session_description
 from sipagent.sip.call import ALLOW, SUPPORTED, Call
 from sipagent.sip.call_state import CallState
@@ -25,6 +25,7 @@ from sipagent.sip.inbound import InboundInvite
 from sipagent.sip.ladder import Ladders
 from sipagent.sip.layer import Action, Network, TransactionLayer
 from sipagent.sip.outbound import OutboundInvite
+from sipagent.sip.placing import bare, invite, number_at
 from sipagent.sip.reoffer import add_timer
 from sipagent.sip.timing import TimerSettings, earliest
 
@@ -32,7 +33,6 @@ _OPTIONS_WE_HAVE = frozenset({"100rel", "timer", "replaces", "norefersub"})
 _METHODS = frozenset(ALLOW.replace(" ", "").split(","))
 _UNSOLICITED = ("message-summary", "keep-alive")  # NOTIFYs that exchanges send to whoever registers
 _REPLACES = re.compile(r"^\s*(?P<call_id>[^\s;]+)\s*(?P<parameters>;.*)$")
-_PHONE = re.compile(r"[0-9+*#().\- ]+")
 MAX_CHALLENGES = 2  # the first, and one more when the nonce was stale
 
 
@@ -137,7 +137,11 @@ class UserAgent:
     def place(self, wanted: PlaceCall, now: float) -> str:
         """Send INVITE; gives the handle. LocalError for an address that is none."""
         account = self._accounts.get(wanted.trunk)
-        request, hop = self._invite(wanted, account)
+        routes = self.bindings.service_route(wanted.trunk)
+        sequence = self.layer.rng.randrange(1, 2**16)
+        request, hop = invite(wanted, account, routes, self.layer.token(), self.layer.token(24), sequence)
+        request.headers.add("Allow", ALLOW)
+        request.headers.add("Supported", SUPPORTED)
         handle = self._new_handle()
         call = Call(self, handle, wanted.trunk, CallState.CALLING)
         call.contact_user = header.parse_uri(header.parse_address(request.headers["From"]).uri).user or ""
@@ -160,11 +164,10 @@ class UserAgent:
         call = self._calls.get(handle)
         if call is None:
             return
-        account = self._accounts.get(call.trunk)
-        target = refer_to.strip()
+        account, target = self._accounts.get(call.trunk), refer_to.strip()
         if not target.lower().startswith(("sip:", "sips:", "tel:")):
             server = server_uri(account) if account else call.dialog.target if call.dialog else ""
-            target = _with_user(_bare(server), re.sub(r"[().\- ]", "", target))
+            target = number_at(bare(server), target)
         if replaces is not None and not self.replaces(replaces):
             raise LocalError("the call to be replaced is gone")
         call.transfers.refer(target, self.replaces(replaces) if replaces is not None else "", now)
@@ -430,59 +433,6 @@ class UserAgent:
         message.add_headers(response, headers)
         self.layer.respond(incoming, response, now)
 
-    def _invite(self, wanted: PlaceCall, account: TrunkAccount | None) -> tuple[Request, str]:
-        """The INVITE and the URI that it is sent to."""
-        server = server_uri(account) if account else ""
-        to = message.clean(wanted.to.strip())
-        if not to.lower().startswith(("sip:", "sips:", "tel:")):
-            if account is None or not to:
-                raise LocalError(f"{wanted.to!r} is no SIP URI, and no trunk is named")
-            user = re.sub(r"[().\- ]", "", to) if _PHONE.fullmatch(to) else to
-            to = _with_user(server, user)
-        elif to.lower().startswith("tel:") and account is not None:
-            to = _with_user(server, to[4:].partition(";")[0])
-        try:
-            target = header.parse_uri(to)
-        except ParseError as error:
-            raise LocalError(f"{wanted.to!r} is no SIP URI") from error
-        if target.scheme not in ("sip", "sips"):
-            raise LocalError(f"{wanted.to!r} needs a trunk")
-        request = Request("INVITE", message.target(to))
-        routes = self.bindings.service_route(account.name) if account else ()
-        if account is not None and account.outbound_proxy:
-            routes = (route_value(first_hop(account)), *routes)
-        for route in routes:
-            request.headers.add("Route", route)
-        hop = header.parse_address(routes[0]).uri if routes else to
-        request.headers.add("Max-Forwards", "70")
-        request.headers.add("From", f"{self._from(wanted, account, target.host)};tag={self.layer.token()}")
-        request.headers.add("To", f"<{_bare(to)}>")
-        request.headers.add("Call-ID", f"{self.layer.token(24)}@{self.settings.user_agent.partition('/')[0]}")
-        request.headers.add("CSeq", f"{self.layer.rng.randrange(1, 2**16)} INVITE")
-        request.headers.add("Allow", ALLOW)
-        request.headers.add("Supported", SUPPORTED)
-        message.add_headers(request, (*(account.headers if account else ()), *wanted.headers))
-        if wanted.offer:
-            request.headers.add("Content-Type", SDP)
-            request.body = wanted.offer
-        return request, hop
-
-    def _from(self, wanted: PlaceCall, account: TrunkAccount | None, host: str) -> str:
-        user, name = wanted.from_user, wanted.from_name
-        if account is not None:
-            user = user or account.caller_id or account.username
-            name = name or account.display_name
-            host = account.domain or header.parse_uri(server_uri(account)).host
-        if user.lower().startswith(("sip:", "sips:")):
-            uri = message.clean(user)
-        else:
-            uri = f"sip:{message.clean(user)}@{host}" if user else "sip:anonymous@anonymous.invalid"
-        try:
-            header.parse_uri(uri)
-        except ParseError as error:
-            raise LocalError(f"{user!r} cannot be a caller's number") from error
-        return f"{header.quote(message.clean(name))} <{uri}>" if name else f"<{uri}>"
-
     def _authentication(self, account: TrunkAccount) -> Authentication:
         """Credentials of a trunk; once its registrar is known, only the trunk's own realms may ask for them."""
         realms = self.bindings.realms.get(account.name, frozenset())
@@ -515,16 +465,6 @@ class _UnsupportedError(RemoteError):
     def __init__(self, options: list[str]) -> None:
         super().__init__(420, "Bad Extension")
         self.options = ", ".join(option for option in options if message.is_token(option)) or "unknown"
-
-
-def _with_user(server: str, user: str) -> str:
-    scheme, _, rest = server.partition(":")
-    return f"{scheme}:{user.replace('#', '%23')}@{rest.rpartition('@')[2]}"
-
-
-def _bare(uri: str) -> str:
-    """A URI without parameters, as it stands in To."""
-    return uri.partition(";")[0].partition("?")[0]
 
 
 def _dialog_key(request: Request) -> tuple[str, str, str]:
