@@ -54,6 +54,16 @@ class EventPacket:
     payload_type: int
 
 
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """What RTCP reports of the source that a row follows: extended sequence numbers, and packets lost."""
+
+    ssrc: int
+    first_sequence: int
+    highest_sequence: int
+    lost: int
+
+
 class Receiver:
     """The receive side of all rows of `table`."""
 
@@ -65,6 +75,7 @@ class Receiver:
         self.delay = DelayModel(rows, options)
         self._slots = ReorderBuffer(rows)
         self.losses = LossBursts(rows)
+        self._lost_before = np.zeros(rows, np.int64)  # in the streams before this one
         self.kinds = np.zeros((rows, 128), np.uint8)  # Kind by payload type
         self.receiving = np.zeros(rows, np.bool_)
         self._started = np.zeros(rows, np.bool_)  # a source is being followed
@@ -165,12 +176,15 @@ class Receiver:
         ahead = (sequence - int(self.highest_sequence[row])) % _CYCLE
         return bool(self._started[row]) and int(self.ssrc[row]) == ssrc and 0 < ahead < MAX_DROPOUT
 
-    def reception(self, row: int) -> tuple[bool, int, int, int]:
-        """For RTCP: whether a source is followed, its SSRC, the first and the highest extended sequence number."""
+    def reception(self, row: int) -> Reception | None:
+        """Numbers for RTCP; None before the first packet."""
         self._settle(np.array([row]))
+        if not self._started[row] or self._anew[row]:
+            return None
         # The numbers begin one cycle up; RFC 3550 A.1 counts cycles from zero.
-        base, highest = int(self.base_sequence[row]) - _CYCLE, int(self.highest_sequence[row]) - _CYCLE
-        return bool(self._started[row] and not self._anew[row]), int(self.ssrc[row]), base, highest
+        first, highest = int(self.base_sequence[row]) - _CYCLE, int(self.highest_sequence[row]) - _CYCLE
+        lost = int(self._table.counters[row, COUNTER["lost"]]) - int(self._lost_before[row])
+        return Reception(int(self.ssrc[row]), first, highest, lost)
 
     # ---- packets
 
@@ -286,6 +300,7 @@ class Receiver:
         headers = packet.parse(batch.data, batch.length)
         kind = self.kinds[batch.rows, headers.payload_type].astype(np.int64)
         fits = headers.payload_length <= formats.MAX_PAYLOAD
+        fits &= (headers.payload_length > 0) | (kind > Kind.G722)  # audio of no duration is none
         self._count("dropped_malformed", batch.rows[listening & ~control & ~(headers.valid & fits)])
         usable = listening & ~control & headers.valid & fits
         self._count("dropped_payload_type", batch.rows[usable & (kind == Kind.UNKNOWN)])
@@ -336,6 +351,7 @@ class Receiver:
         self.base_sequence[rows] = self._next_sequence[rows] = sequence + _CYCLE
         self.highest_sequence[rows] = sequence + _CYCLE - 1
         self.losses.begin(rows, sequence + _CYCLE)
+        self._lost_before[rows] = self._table.counters[rows, COUNTER["lost"]]
 
     def _place(
         self,

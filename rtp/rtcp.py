@@ -70,7 +70,6 @@ class ControlReports:
         self._sent = np.zeros(rows, np.uint64)  # RTP packets sent at the report before
         self._prior = np.zeros((rows, 2), np.int64)  # expected and lost at the report before
         self._ssrc = np.zeros(rows, np.int64)  # of the stream that was reported on then
-        self._lost_before = np.zeros(rows, np.int64)  # lost in streams before this one
         self._sr_ssrc = np.zeros(rows, np.int64)  # the last SR: who sent it, …
         self._sr_ntp = np.zeros(rows, np.int64)  # … when by its sender's clock (middle 32 bits) …
         self._sr_ns = np.zeros(rows, np.int64)  # … and ours,
@@ -83,7 +82,7 @@ class ControlReports:
         """The row goes to a new call: a new CNAME (RFC 7022), nothing reported yet."""
         self._cnames[row] = base64.b64encode(secrets.token_bytes(_CNAME_OCTETS)).decode()
         self._due_ns[row] = NEVER_NS
-        self._reports[row] = self._sent[row] = self._lost_before[row] = self._sr_ntp[row] = 0
+        self._reports[row] = self._sent[row] = self._sr_ntp[row] = 0
         self._prior[row] = 0
         self._ssrc[row] = self._sr_ssrc[row] = self._sr_packets[row] = -1
         self.alive_until_ns[row] = 0
@@ -144,7 +143,7 @@ class ControlReports:
         if block is not None:
             self._gauges.update(np.array([row]))
             metrics = voip_metrics(self._table, self._receiver, self._sender, row, self._tick_ms)
-            packets.append(ExtendedReport(ssrc, (metrics,)))
+            packets.append(ExtendedReport(ssrc, () if metrics is None else (metrics,)))
         return packets
 
     def _sender_info(self, row: int, tick: int, now_ns: int) -> SenderInfo:
@@ -159,18 +158,16 @@ class ControlReports:
 
     def _block(self, row: int, now_ns: int) -> ReportBlock | None:
         """What was received, since the report before and in all (RFC 3550 A.3); None before the first packet."""
-        started, ssrc, base, highest = self._receiver.reception(row)
-        if not started:
+        reception = self._receiver.reception(row)
+        if reception is None:
             return None
-        lost_in_all = int(self._table.counters[row, COUNTER["lost"]])
+        ssrc = reception.ssrc
         if ssrc != self._ssrc[row]:
             self._ssrc[row] = ssrc
-            self._lost_before[row] = int(self._prior[row, 1]) if self._reports[row] else 0
-            self._prior[row] = 0, self._lost_before[row]
-        expected = highest - base + 1
-        lost = lost_in_all - int(self._lost_before[row])
-        expected_now, lost_now = expected - int(self._prior[row, 0]), lost_in_all - int(self._prior[row, 1])
-        self._prior[row] = expected, lost_in_all
+            self._prior[row] = 0
+        expected = reception.highest_sequence - reception.first_sequence + 1
+        expected_now, lost_now = (np.array((expected, reception.lost)) - self._prior[row]).tolist()
+        self._prior[row] = expected, reception.lost
         fraction = min(255, (lost_now << 8) // expected_now) if expected_now > 0 and lost_now > 0 else 0
         packet_s = int(self._sender.samples[row]) / int(self._table.rate_hz[row])
         jitter_ms = float(self._receiver.delay.jitter_ms()[row])
@@ -178,8 +175,8 @@ class ControlReports:
         return ReportBlock(
             ssrc=ssrc,
             fraction_lost=fraction,
-            cumulative_lost=max(-(1 << 23), min((1 << 23) - 1, lost)),
-            highest_sequence=highest & 0xFFFFFFFF,
+            cumulative_lost=max(-(1 << 23), min((1 << 23) - 1, reception.lost)),
+            highest_sequence=reception.highest_sequence & 0xFFFFFFFF,
             jitter_ticks=min(0xFFFFFFFF, round(jitter_ms / 1000 * int(self._sender.ticks[row]) / packet_s)),
             last_sr=int(self._sr_ntp[row]) if answers else 0,
             delay_since_last_sr=_compact(now_ns - int(self._sr_ns[row])) & 0xFFFFFFFF if answers else 0,

@@ -16,13 +16,15 @@ from sipagent.rtp.xr import UNAVAILABLE, VoipMetrics
 RECEIVER_CONFIGURATION: Final = 0b10_11_0000  # enhanced concealment, adaptive jitter buffer
 
 
-def voip_metrics(table: CallTable, receiver: Receiver, sender: Sender, row: int, tick_ms: int) -> VoipMetrics:
-    """The block of one row, whose gauges are up to date and which has received something."""
+def voip_metrics(table: CallTable, receiver: Receiver, sender: Sender, row: int, tick_ms: int) -> VoipMetrics | None:
+    """The block of one row whose gauges are up to date; None before the first packet."""
+    reception = receiver.reception(row)
+    if reception is None:
+        return None
     one = np.array([row])
     counters, gauges = table.counters[row], table.gauges[row]
-    _, ssrc, _, highest = receiver.reception(row)
     packet_ms = int(sender.samples[row]) * 1000 / int(table.rate_hz[row])
-    bursts = receiver.losses.metrics(one, np.array([highest + 1]), np.array([packet_ms]))
+    bursts = receiver.losses.metrics(one, np.array([reception.highest_sequence + 1]), np.array([packet_ms]))
     lost, received = int(counters[COUNTER["lost"]]), int(counters[COUNTER["packets_received"]])
     discarded = int(counters[COUNTER["dropped_late"]] + counters[COUNTER["dropped_full"]])
     round_trip_ms = float(gauges[GAUGE["round_trip_ms"]])
@@ -31,7 +33,7 @@ def voip_metrics(table: CallTable, receiver: Receiver, sender: Sender, row: int,
     listening = r + float(quality.delay_impairment(np.array([round_trip_ms / 2 + packet_ms + tick_ms]))[0])
     mos_listening = float(quality.mos(np.array([listening]), wide)[0])
     return VoipMetrics(
-        ssrc=ssrc,
+        ssrc=reception.ssrc,
         loss_rate=_eighth(lost / max(1, lost + received)),
         discard_rate=_eighth(discarded / max(1, lost + received)),
         burst_density=_eighth(float(bursts.burst_density[0])),

@@ -17,8 +17,8 @@ NARROW, WIDE = np.array([False]), np.array([True])
 
 @pytest.mark.parametrize(
     ("percent", "r", "mos"),
-    [(0, 93.2, 4.41), (1, 89.6, 4.33), (2, 86.2, 4.23), (3, 83.1, 4.13), (5, 77.4, 3.92), (10, 66.1, 3.41), (20, 51.1, 2.63)],
-)  # fmt: skip
+    [(0, 93.2, 4.41), (1, 89.6, 4.33), (3, 83.1, 4.13), (5, 77.4, 3.92), (10, 66.1, 3.41), (20, 51.1, 2.63)],
+)
 def test_r_and_mos_of_concealed_g711_under_random_loss(percent: float, r: float, mos: float) -> None:
     found = quality.r_factor(array(percent / 100), array(1), array(0), NARROW)
     assert found[0] == pytest.approx(r, abs=0.1)
@@ -72,7 +72,11 @@ def test_a_clean_line_is_scored_as_one_and_the_score_reaches_the_record() -> Non
 
 def test_loss_lowers_the_score_and_bursts_lower_it_more() -> None:
     scores = {}
-    for name, gone in {"clean": [], "scattered": range(10, 400, 10), "bursts": [n for n in range(400) if n % 40 < 4]}.items():
+    for name, gone in {
+        "clean": [],
+        "scattered": range(10, 400, 10),
+        "bursts": [n for n in range(400) if n % 40 < 4],
+    }.items():
         line = Line().open()
         talk(line, [(20 * n, rtp(n, 160 * n)) for n in range(401) if n == 0 or n not in gone], until_ms=8200)
         scores[name] = gauge(line, "r_factor_in")
