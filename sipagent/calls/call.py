@@ -99,13 +99,20 @@ class Call:
     """One call. Only `move` changes the state; every change and every event is kept for those who watch."""
 
     def __init__(
-        self, call_id: str, party: Party, trunk: Trunk | None, route: Route, variables: dict[str, Any]
+        self,
+        call_id: str,
+        party: Party,
+        trunk: Trunk | None,
+        route: Route,
+        variables: dict[str, Any],
+        companion_of: str = "",
     ) -> None:
         self.id = call_id
         self.party = party
         self.trunk = trunk
         self.route = route
         self.variables = variables
+        self.companion_of = companion_of  # id of the call for whose far end this one was placed; it has no brain
         self.handle = ""  # the SIP engine's name of it; "" before an outbound call is dialled
         self.state = CallState.OFFERED
         self.place: Placement | None = None
@@ -198,6 +205,7 @@ class Call:
             "duration_seconds": round(seconds, 3),
             "held": self.held,
             "takeovers": self.takeovers,
+            "companion_of": self.companion_of,
             "outcome": ending.outcome.value if ending else None,
             "ended_by": ending.by if ending else "",
             "status": ending.status if ending else 0,
@@ -235,6 +243,12 @@ class CallRegistry:
             self._by_handle[call.handle] = call
         if call.place is not None:
             self._by_generation[call.place.generation] = call
+
+    def rebind(self, call: Call, handle: str) -> None:
+        """The call goes on in another dialog; events of the old one are nobody's."""
+        self._by_handle.pop(call.handle, None)
+        call.handle = handle
+        self.bind(call)
 
     def retire(self, call: Call) -> None:
         """Forget handle and row of an ended call; its summary is kept for a while."""

@@ -1,4 +1,4 @@
-"""What changes during a call: new offers, hold, transfer, messages."""
+"""What changes during a call: new offers, hold, messages."""
 
 from sipagent.calls.call import Call, CallState
 from sipagent.calls.info import digit_of_info
@@ -7,7 +7,6 @@ from sipagent.errors import ParseError, RemoteError
 from sipagent.rtp import control as media
 from sipagent.service import messages
 from sipagent.sip import engine as sip
-from sipagent.sip.outcome import Outcome, outcome_of
 
 
 class Changes:
@@ -21,20 +20,26 @@ class Changes:
         self._life.tell_row(call, lambda row, generation: media.SendDigits(row, generation, digits))
 
     def hold(self, call: Call, held: bool) -> None:
-        """Put the far end on hold (`sendonly`, it hears music or nothing), or take it back."""
-        if call.state is CallState.CONNECTED and not self._life.live[call.id].session.offering:
-            self._life.engine.reoffer(call.handle, self._life.live[call.id].session.hold(held))
+        """Put the far end on hold (`sendonly`: it hears music or comfort noise), or take it back."""
+        live = self._life.live[call.id]
+        if call.state is not CallState.CONNECTED or live.hold_wanted is held:
+            return
+        live.hold_wanted = held
+        call.note("hold", held=held, by="local")
+        music = self._life.config.conversation.hold_music
+        if held and music:
+            self._life.tell_row(
+                call, lambda row, generation: media.Play(row, generation, music, loop=True, exclusive=True)
+            )
+        elif music:
+            self._life.tell_row(call, media.StopPlay)
+        self._offer_hold(call)
 
-    def transfer(self, call: Call, to: str, mode: str) -> None:
-        """Hand the far end over to `to`; what becomes of it is told by TransferResult."""
-        if call.state is not CallState.CONNECTED:
-            return
-        if mode != "blind":
-            self._life.tell_worker(call, messages.TransferResult(call.id, Outcome.FAILED.value))
-            call.note("transfer", to=to, mode=mode, outcome=Outcome.FAILED.value, reason="only blind transfers")
-            return
-        call.note("transfer", to=to, mode=mode)
-        self._life.engine.refer(call.handle, to)
+    def _offer_hold(self, call: Call) -> None:
+        """Offer what is wanted, once no other offer of ours is on its way."""
+        live = self._life.live[call.id]
+        if not live.session.offering and live.session.holding is not live.hold_wanted:
+            self._life.engine.reoffer(call.handle, live.session.hold(live.hold_wanted))
 
     def reoffered(self, event: sip.Reoffer) -> None:
         """The far end wants to change the session: refresh, hold, another address or codec."""
@@ -55,14 +60,19 @@ class Changes:
 
     def reoffer_answered(self, event: sip.ReofferAnswered) -> None:
         """It accepted what we wanted to change."""
-        call = self._life.calls.by_handle(event.handle)
-        if call is not None and event.body is not None and self._life.live[call.id].session.offering:
-            self._life.accept_answer(call, event.body)
+        found = self._life.find(event.handle)
+        if found is None or event.body is None:
+            return
+        call, live = found
+        if live.session.offering and self._life.accept_answer(call, event.body):
+            self._offer_hold(call)
 
     def reoffer_refused(self, event: sip.ReofferRefused) -> None:
         """It did not; everything stays as it was."""
-        if call := self._life.calls.by_handle(event.handle):
-            self._life.live[call.id].session.withdraw()
+        if found := self._life.find(event.handle):
+            call, live = found
+            live.session.withdraw()
+            live.hold_wanted = live.session.holding
             call.note("warning", problem=f"the far end refused our offer: {event.status} {event.reason}")
 
     def in_dialog(self, event: sip.InDialogMessage) -> None:
@@ -76,23 +86,6 @@ class Changes:
             text = event.body.decode(errors="replace")
             self._life.tell_worker(call, messages.TextMessage(call.id, event.content_type, text))
             call.note("message", method=event.method, content_type=event.content_type)
-
-    def transfer_requested(self, event: sip.TransferRequested) -> None:
-        """REFER from the far end: refused, we are nobody's switchboard."""
-        self._life.engine.reject_refer(event.handle, 603)
-
-    def transfer_progress(self, event: sip.TransferProgress) -> None:
-        """NOTIFY: how the transfer goes that we asked for."""
-        call = self._life.calls.by_handle(event.handle)
-        if call is None:
-            return
-        call.note("transfer", status=event.status, reason=event.reason, done=event.done)
-        if event.done:
-            ok = 200 <= event.status < 300
-            outcome = "transferred" if ok else outcome_of(event.status).value
-            self._life.tell_worker(call, messages.TransferResult(call.id, outcome))
-            if ok:
-                self._life.hang_up(call, "transferred")
 
     def send_text(self, call: Call, message: messages.SendText) -> None:
         """The brain sends INFO or MESSAGE."""

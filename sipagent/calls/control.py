@@ -7,11 +7,15 @@ import structlog
 
 from sipagent.calls.call import Call, CallState, Ending
 from sipagent.calls.changes import Changes
+from sipagent.calls.companion import Companions
 from sipagent.calls.conversation_events import ConversationEvents
 from sipagent.calls.inbound import Inbound
 from sipagent.calls.lifecycle import Lifecycle
 from sipagent.calls.media_events import MediaEvents
 from sipagent.calls.outbound import Outbound
+from sipagent.calls.referred import Referred
+from sipagent.calls.sweep import Sweep
+from sipagent.calls.transfer import Transfers
 from sipagent.rtp import control as media
 from sipagent.service import messages
 from sipagent.sip import engine as sip
@@ -27,22 +31,25 @@ class CallControl:
         self.life = life
         self.outbound = Outbound(life)
         self.changes = Changes(life)
+        self.transfers = Transfers(life, Companions(life, self.outbound))
+        self._referred = Referred(life, self.transfers)
         inbound = Inbound(life)
         self._media = MediaEvents(life)
         self._talk = ConversationEvents(life, self.outbound.dial)
+        self.sweep = Sweep(life, self._talk.orphaned, lambda: self._referred.handles)
         self._from_engine: Mapping[type, Callable[[Any], None]] = {
             sip.IncomingCall: inbound.incoming,
             sip.Cancelled: inbound.cancelled,
             sip.Confirmed: inbound.confirmed,
-            sip.Progress: self.outbound.progress,
-            sip.Answered: self.outbound.answered,
+            sip.Progress: self._progress,
+            sip.Answered: self._answered,
             sip.Ended: self._ended,
             sip.Reoffer: self.changes.reoffered,
             sip.ReofferAnswered: self.changes.reoffer_answered,
             sip.ReofferRefused: self.changes.reoffer_refused,
             sip.InDialogMessage: self.changes.in_dialog,
-            sip.TransferRequested: self.changes.transfer_requested,
-            sip.TransferProgress: self.changes.transfer_progress,
+            sip.TransferRequested: self._referred.requested,
+            sip.TransferProgress: self.transfers.progress,
             sip.RegistrationChanged: _log_registration,
         }
         self._from_media: Mapping[type, Callable[[Call, Any], None]] = {
@@ -62,7 +69,9 @@ class CallControl:
             messages.Finished: self._talk.finished,
             messages.Hangup: lambda call, message: life.hang_up(call, message.reason),
             messages.PressDigits: lambda call, message: self.changes.press_digits(call, message.digits),
-            messages.Transfer: lambda call, message: self.changes.transfer(call, message.to, message.mode),
+            messages.Transfer: lambda call, message: self.transfers.begin(
+                call, message.to, message.mode, message.ring_seconds
+            ),
             messages.Hold: lambda call, message: self.changes.hold(call, message.held),
             messages.SendText: self.changes.send_text,
         }
@@ -95,7 +104,17 @@ class CallControl:
         if call is not None and call.id in self.life.live and call.place is not None and call.place.worker == index:
             self._from_worker[type(message)](call, message)
 
+    def _progress(self, event: sip.Progress) -> None:
+        if not self._referred.progress(event):
+            self.outbound.progress(event)
+
+    def _answered(self, event: sip.Answered) -> None:
+        if not self._referred.answered(event):
+            self.outbound.answered(event)
+
     def _ended(self, event: sip.Ended) -> None:
+        if self._referred.ended(event):
+            return
         found = self.life.find(event.handle)
         if found is None:
             return

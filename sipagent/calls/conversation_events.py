@@ -61,12 +61,14 @@ class ConversationEvents:
             message.transcript or tuple(call.lines), message.collected_vars, message.usage, message.disposition
         )
         self._life.live[call.id].finished = True
+        if self._life.live[call.id].left:
+            self._life.leave_worker(call)
         self._life.maybe_conclude(call)
 
     def worker_lost(self, index: int) -> None:
         """Its calls keep their RTP; each caller hears the apology and is offered to another worker."""
         for call in self._life.calls.active(lambda call: call.place is not None and call.place.worker == index):
-            if call.alive:
+            if call.alive and not self._life.live[call.id].left:
                 self._orphaned(call, index)
             else:
                 self._life.live[call.id].finished = True
@@ -93,7 +95,7 @@ class ConversationEvents:
     def worker_ready(self, index: int) -> None:
         """A worker came (back) up: orphans that found nobody go to it."""
         for call in self._life.calls.active(
-            lambda call: call.alive and call.place is not None and call.place.worker == -1
+            lambda call: call.alive and call.place is not None and call.place.worker == -1 and not call.companion_of
         ):
             if call.takeovers <= MAX_TAKEOVERS:
                 self._life.offer(call, avoid=-1, resumed=call.answered)

@@ -48,6 +48,12 @@ class Live:
         self.apologising = False  # the caller hears that we lost the thread
         self.connect_after_prompt = False
         self.hang_up_after_prompt = False
+        self.left = False  # the agent has left: the far end talks with somebody else
+        self.silent_ms = self.silent_told_ms = 0  # without RTP, as last reported and as last told
+        self.hold_wanted = False  # by us
+        self.when_rung: Callable[[], None] = _nothing
+        self.when_answered: Callable[[], None] = _nothing
+        self.when_over: Callable[[], None] = _nothing
         self.timers: dict[str, asyncio.TimerHandle] = {}
 
 
@@ -94,8 +100,8 @@ class Lifecycle:
         self._generations = itertools.count(1)
 
     def count(self) -> int:
-        """Calls that are not ending yet."""
-        return len(self.calls.active(lambda call: call.alive))
+        """Calls that are not ending yet; those that we placed to transfer others are not counted twice."""
+        return len(self.calls.active(lambda call: call.alive and not call.companion_of))
 
     def full(self) -> bool:
         """True when `max_calls` is reached."""
@@ -130,7 +136,7 @@ class Lifecycle:
             self.finish(call)
 
     def admit(self, call: Call, row: Row, session: MediaSession | None = None, body: bytes = b"") -> None:
-        """Take a call in: row opened, record begun, brain asked."""
+        """Take a call in: row opened, record begun, brain asked, if it is to have one."""
         call.place = Placement(row.plane, row.number, next(self._generations) & 0xFFFFFFFF)
         session = session or self.session(call.trunk, row, "")
         self.live[call.id] = Live(row, session, body or session.offer())
@@ -141,8 +147,9 @@ class Lifecycle:
         self.records.begin(call.summary())
         call.on_event = lambda event: self.records.note(call.id, event)
         self.tell_row(call, lambda number, generation: media.OpenRow(number, generation, -1, reflex=call.route.reflex))
-        self.timer(call, "offer", OFFER_S, lambda: self._offer_late(call))
-        self.offer(call, avoid=-1, resumed=False)
+        if not call.companion_of:
+            self.timer(call, "offer", OFFER_S, lambda: self._offer_late(call))
+            self.offer(call, avoid=-1, resumed=False)
 
     def offer(self, call: Call, avoid: int, resumed: bool) -> None:
         """Ask a worker; without one, whoever comes up next is asked."""
@@ -176,7 +183,7 @@ class Lifecycle:
         """The worker is busy or gone: try another one once, then give up."""
         assert call.place is not None
         late = call.place.worker
-        self._leave_worker(call)
+        self.leave_worker(call)
         self.timer(call, "offer", OFFER_S, lambda: self.nobody(call))
         self.offer(call, avoid=late, resumed=False)
 
@@ -251,7 +258,14 @@ class Lifecycle:
         else:
             live.finished = True
         self.timer(call, "finish", FINISH_S, lambda: self.conclude(call))
+        live.when_over()
         self.maybe_conclude(call)
+
+    def leave(self, call: Call, reason: str) -> None:
+        """The agent leaves a call that goes on without it: the conversation says its last words."""
+        self.live[call.id].left = True
+        self.tell_row(call, lambda row, generation: media.AssignWorker(row, generation, -1))
+        self.tell_worker(call, messages.Ended(call.id, reason))
 
     def maybe_conclude(self, call: Call) -> None:
         """Conclude when media plane and worker have said their last words."""
@@ -268,7 +282,7 @@ class Lifecycle:
             timer.cancel()
         if live.row is not None:
             self.rows.give_back(live.row, self.loop.time())
-        self._leave_worker(call)
+        self.leave_worker(call)
         call.ending = call.ending or Ending(Outcome.FAILED, "timeout", 0, "the far end did not answer our BYE")
         call.move(CallInput.END)
         self.calls.retire(call)
@@ -292,7 +306,8 @@ class Lifecycle:
             return None
         return self.workers.workers[call.place.worker]
 
-    def _leave_worker(self, call: Call) -> None:
+    def leave_worker(self, call: Call) -> None:
+        """The worker has nothing to do with this call any more."""
         for worker in self.workers.workers:
             worker.calls.discard(call.id)
 
@@ -322,6 +337,10 @@ class Lifecycle:
         """The call of a SIP handle with what is held of it, unless it is over."""
         call = self.calls.by_handle(handle)
         return (call, self.live[call.id]) if call is not None and call.id in self.live else None
+
+
+def _nothing() -> None:
+    pass
 
 
 def new_call_id() -> str:

@@ -1,10 +1,14 @@
 """What the media planes report about calls."""
 
+from typing import Final
+
 from sipagent.calls.call import Call, CallState
 from sipagent.calls.lifecycle import Lifecycle
 from sipagent.rtp import control as media
 from sipagent.service import messages
 from sipagent.sip.outcome import Outcome
+
+TELL_AGAIN_MS: Final = 10_000  # those who watch need not hear of each second without RTP
 
 
 class MediaEvents:
@@ -50,7 +54,12 @@ class MediaEvents:
         limit = self._life.config.media.rtp_timeout_seconds
         if call.held or call.state is not CallState.CONNECTED:
             return
-        call.note("no_media", silent_ms=event.silent_ms, dropped_source=event.dropped_source)
+        live = self._life.live[call.id]
+        silence_is_new = event.silent_ms < live.silent_ms + 500
+        live.silent_ms = event.silent_ms
+        if silence_is_new or not live.silent_told_ms or event.silent_ms >= live.silent_told_ms + TELL_AGAIN_MS:
+            live.silent_told_ms = event.silent_ms
+            call.note("no_media", silent_ms=event.silent_ms, dropped_source=event.dropped_source)
         if limit and event.silent_ms >= limit * 1000:
             self._life.hang_up(call, "no RTP from the far end")
 

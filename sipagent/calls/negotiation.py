@@ -30,12 +30,17 @@ class MediaSession:
         self._session_id = secrets.randbits(62)
         self._local: description.SessionDescription | None = None
         self._agreed: description.SessionDescription | None = None
-        self._wish = Direction.SENDRECV
+        self._wish = self._agreed_wish = Direction.SENDRECV
 
     @property
     def held(self) -> bool:
         """True while the far end does not want to hear us."""
         return self.negotiated is not None and self.negotiated.held
+
+    @property
+    def holding(self) -> bool:
+        """True once the far end has agreed to be on hold."""
+        return self._agreed_wish is Direction.SENDONLY
 
     @property
     def sample_rate_hz(self) -> int:
@@ -88,13 +93,14 @@ class MediaSession:
     def accept(self, answer: bytes) -> None:
         """The answer to our offer."""
         self._settle(answer)
+        self._agreed_wish = self._wish
         self.offering = False
         self._agreed = self._local
 
     def withdraw(self) -> None:
         """Our offer was refused: the session stays as it was."""
         self.offering = False
-        self._local = self._agreed
+        self._local, self._wish = self._agreed, self._agreed_wish
 
     def warning(self) -> tuple[tuple[str, str], ...]:
         """The Warning header that goes with a 488 (RFC 3261 §20.43)."""

@@ -32,16 +32,23 @@ class Outbound:
         self._life.admit(call, row)
         return call
 
-    def dial(self, call: Call) -> None:
-        """Send the INVITE: the brain is ready."""
+    def dial(self, call: Call, ring_seconds: float = 0.0) -> None:
+        """Send the INVITE: the brain is ready. 0: give up after `[limits] ring_seconds`. LocalError for no address."""
         live = self._life.live[call.id]
         trunk = call.trunk.name if call.trunk else ""
         call.handle = self._life.engine.place(
-            sip.PlaceCall(call.party.to_number, trunk, live.body, from_user=call.party.from_number)
+            sip.PlaceCall(
+                call.party.to_number,
+                trunk,
+                live.body,
+                from_user=call.party.from_number,
+                from_name=call.party.from_name,
+            )
         )
         self._life.calls.bind(call)
         call.move(CallInput.DIAL)
-        self._life.timer(call, "ring", self._life.config.limits.ring_seconds, lambda: self._no_answer(call))
+        ring_seconds = ring_seconds or self._life.config.limits.ring_seconds
+        self._life.timer(call, "ring", ring_seconds, lambda: self._no_answer(call))
 
     def progress(self, event: sip.Progress) -> None:
         """180, 183: it rings, perhaps with early media."""
@@ -50,6 +57,7 @@ class Outbound:
             return
         call.move(CallInput.RING)
         call.note("progress", status=event.status, reason=event.reason)
+        self._life.live[call.id].when_rung()
         if event.body and self._life.live[call.id].session.offering:
             try:
                 self._life.live[call.id].session.preview(event.body)
@@ -67,6 +75,7 @@ class Outbound:
         call.move(CallInput.ANSWER)
         if self._life.accept_answer(call, event.body or b""):
             self._life.await_media(call)
+            self._life.live[call.id].when_answered()
 
     def _no_answer(self, call: Call) -> None:
         call.ending = Ending(Outcome.NO_ANSWER, "local", 0, "no answer in time")

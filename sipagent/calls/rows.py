@@ -1,6 +1,7 @@
 """Rows of the media planes: handed out in turn, put in quarantine after a call."""
 
 from collections import deque
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,20 +21,22 @@ class RowPool:
     """Rows that are free, oldest first, so that a port rests as long as it can."""
 
     def __init__(self) -> None:
+        self._rows: dict[int, tuple[Row, ...]] = {}  # of each plane that came up
         self._free: dict[int, deque[tuple[float, Row]]] = {}
 
     def add_plane(self, plane: int, ports: tuple[int, ...]) -> None:
         """Rows of a plane that came up; a port of 0 could not be bound and is left out."""
-        self._free[plane] = deque((0.0, Row(plane, number, port)) for number, port in enumerate(ports) if port)
+        self._rows[plane] = tuple(Row(plane, number, port) for number, port in enumerate(ports) if port)
+        self._free[plane] = deque((0.0, row) for row in self._rows[plane])
 
     def remove_plane(self, plane: int) -> None:
         """The plane is gone, and with it its rows."""
         self._free.pop(plane, None)
 
-    def take(self, now: float) -> Row | None:
-        """A row of the plane with the most free ones; None when all are in use or in quarantine."""
-        for _, rows in sorted(self._free.items(), key=lambda item: -len(item[1])):
-            if rows and rows[0][0] <= now:
+    def take(self, now: float, plane: int | None = None) -> Row | None:
+        """A row of `plane`, or of the one with the most free ones; None when all are in use or in quarantine."""
+        for number, rows in sorted(self._free.items(), key=lambda item: -len(item[1])):
+            if plane in (None, number) and rows and rows[0][0] <= now:
                 return rows.popleft()[1]
         return None
 
@@ -41,6 +44,11 @@ class RowPool:
         """The call is over and the media plane has closed the row."""
         if row.plane in self._free:
             self._free[row.plane].append((now + QUARANTINE_S, row))
+
+    def lost(self, in_use: Set[Row]) -> list[Row]:
+        """Rows that are neither free nor in use."""
+        kept = {row for rows in self._free.values() for _, row in rows} | in_use
+        return [row for plane, rows in self._rows.items() if plane in self._free for row in rows if row not in kept]
 
     def free(self, now: float) -> int:
         """Rows that `take` could hand out now."""

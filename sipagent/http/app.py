@@ -141,7 +141,19 @@ def _add_steering(router: APIRouter, control: CallControl, policy: DestinationPo
         """Transfer the far end; its events tell how that goes."""
         control.call(call_id)  # an unknown call before an objection to the target
         _check(policy, body.to)
-        control.transfer(call_id, body.to, body.mode)
+        control.transfer(call_id, body.to, body.mode, body.ring_seconds)
+        return _accepted(control, call_id)
+
+    @router.post("/calls/{call_id}/hold", status_code=202, response_model=Accepted, tags=["calls"])
+    async def hold(call_id: str) -> Accepted:
+        """Put the far end on hold: it hears the music that is configured."""
+        control.hold(call_id, True)
+        return _accepted(control, call_id)
+
+    @router.post("/calls/{call_id}/resume", status_code=202, response_model=Accepted, tags=["calls"])
+    async def resume(call_id: str) -> Accepted:
+        """Take the far end back from hold."""
+        control.hold(call_id, False)
         return _accepted(control, call_id)
 
 

@@ -104,8 +104,11 @@ class CallControl(Protocol):
     def press_digits(self, call_id: str, digits: str) -> None:
         """Send DTMF; raises Refused."""
 
-    def transfer(self, call_id: str, to: str, mode: str) -> None:
+    def transfer(self, call_id: str, to: str, mode: str, ring_seconds: float) -> None:
         """Transfer the far end to a number or SIP URI; `mode` is blind, attended or bridged. Raises Refused."""
+
+    def hold(self, call_id: str, held: bool) -> None:
+        """Put the far end on hold, or take it back; raises Refused."""
 
     def events(self, call_id: str, after: int = 0) -> AsyncIterator[CallEvent]:
         """Events with a number above `after`: those kept first, then live ones; ends with the call.

@@ -73,6 +73,7 @@ class TransferBody(_Body):
 
     to: Target
     mode: Literal["blind", "attended", "bridged"] = "blind"
+    ring_seconds: float = Field(default=25.0, gt=0, le=300, description="then the caller is the agent's again")
 
 
 class Accepted(BaseModel):

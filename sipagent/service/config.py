@@ -44,6 +44,7 @@ class Sip(_Table, frozen=True):
     public_address: str = ""  # what the far end sees when we are behind NAT; "" = our own
     user_agent: str = "sipagent"  # without a version: scanners need not know it
     accept_unknown_sources: bool = False  # take INVITEs from addresses that belong to no trunk
+    refer: Literal["reject", "allow"] = "reject"  # may the far end send the agent's call elsewhere (REFER)
     session_expires_seconds: Annotated[int, msgspec.Meta(ge=90)] = 1800  # session timer; at least 90 (RFC 4028 §4.2)
     keepalive_seconds: Seconds = 30.0  # OPTIONS to each trunk, 0 = off
     tls_certificate: str = ""  # PEM file, needed for a "tls:" listener
@@ -92,6 +93,7 @@ class Conversation(_Table, frozen=True):
     workers: Count = 1  # processes that run pipelines and brains; about one for each core
     brain_paths: tuple[str, ...] = (".",)  # folders that are searched for the modules of brains
     apology: str = ""  # WAV file played when a worker died, "" = the packaged one
+    hold_music: str = ""  # WAV file for those on hold or being transferred; "" = comfort noise, and ringback
     stuck_seconds: Annotated[float, msgspec.Meta(gt=0)] = 15.0  # a worker that does not answer for so long is replaced
     model_path: str = ""  # folder that stands in for the packages of the extra [offline]
 

@@ -163,6 +163,8 @@ def _conversation(config: Config) -> Problems:
     talk = config.conversation
     if talk.apology and not Path(talk.apology).is_file():
         yield ConfigError("conversation.apology", f"{talk.apology} is not a file", "name a WAV file")
+    if talk.hold_music and not Path(talk.hold_music).is_file():
+        yield ConfigError("conversation.hold_music", f"{talk.hold_music} is not a file", "name a WAV file")
     if talk.model_path and not Path(talk.model_path).is_dir():
         yield ConfigError("conversation.model_path", f"{talk.model_path} is not a folder", "name the models' folder")
     for index, folder in enumerate(talk.brain_paths):

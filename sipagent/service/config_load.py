@@ -27,6 +27,7 @@ PATHS: Final = (
     ("sip", "tls_key"),
     ("sip", "tls_ca"),
     ("conversation", "apology"),
+    ("conversation", "hold_music"),
     ("conversation", "model_path"),
     ("conversation", "brain_paths"),
     ("records", "directory"),

@@ -52,10 +52,16 @@ class HttpControl:
         """Send DTMF; raises Refused."""
         self._control.changes.press_digits(self._connected(call_id), digits)
 
-    def transfer(self, call_id: str, to: str, mode: str) -> None:
+    def transfer(self, call_id: str, to: str, mode: str, ring_seconds: float) -> None:
         """Transfer the far end; raises Refused."""
         call = self._connected(call_id)
-        self._control.changes.transfer(call, to, mode)
+        if self._control.transfers.under_way(call):
+            raise Refused(Refusal.WRONG_STATE, "the call is being transferred")
+        self._control.transfers.begin(call, to, mode, ring_seconds)
+
+    def hold(self, call_id: str, held: bool) -> None:
+        """Put the far end on hold, or take it back; raises Refused."""
+        self._control.changes.hold(self._connected(call_id), held)
 
     def events(self, call_id: str, after: int = 0) -> AsyncIterator[CallEvent]:
         """Events of one call, kept ones first; raises Refused."""

@@ -70,9 +70,13 @@ class FakeControl:
             raise self.refusal
         self.asked.append(("dtmf", call_id, digits))
 
-    def transfer(self, call_id: str, to: str, mode: str) -> None:
+    def transfer(self, call_id: str, to: str, mode: str, ring_seconds: float) -> None:
         self.call(call_id)
-        self.asked.append(("transfer", call_id, to, mode))
+        self.asked.append(("transfer", call_id, to, mode, f"{ring_seconds:g}"))
+
+    def hold(self, call_id: str, held: bool) -> None:
+        self.call(call_id)
+        self.asked.append(("hold" if held else "resume", call_id))
 
     def events(self, call_id: str, after: int = 0) -> AsyncIterator[CallEvent]:
         self.call(call_id)

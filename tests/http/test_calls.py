@@ -47,9 +47,17 @@ async def test_digits_are_pressed(client: httpx2.AsyncClient, control: FakeContr
 
 
 async def test_a_call_is_transferred(client: httpx2.AsyncClient, control: FakeControl, call_id: str) -> None:
-    body = {"to": "+4930777", "mode": "bridged"}
+    body = {"to": "+4930777", "mode": "bridged", "ring_seconds": 12}
     assert (await client.post(f"/v1/calls/{call_id}/transfer", json=body)).status_code == 202
-    assert control.asked == [("transfer", call_id, "+4930777", "bridged")]
+    assert control.asked == [("transfer", call_id, "+4930777", "bridged", "12")]
+
+
+async def test_a_call_is_put_on_hold_and_taken_back(
+    client: httpx2.AsyncClient, control: FakeControl, call_id: str
+) -> None:
+    for path in ("hold", "resume"):
+        assert (await client.post(f"/v1/calls/{call_id}/{path}")).status_code == 202
+    assert control.asked == [("hold", call_id), ("resume", call_id)]
 
 
 async def test_a_transfer_cannot_lead_where_a_call_cannot(
@@ -66,6 +74,7 @@ async def test_a_transfer_cannot_lead_where_a_call_cannot(
         ("dtmf", {"digits": "12x"}),
         ("dtmf", {"digits": ""}),
         ("transfer", {"to": "+4930777", "mode": "magic"}),
+        ("transfer", {"to": "+4930777", "ring_seconds": 0}),
         ("hangup", {"reason": "a\r\nb"}),
     ],
 )
@@ -90,6 +99,7 @@ async def test_a_wrong_moment_is_a_conflict(client: httpx2.AsyncClient, control:
         ("POST", "/v1/calls/none/hangup", {}),
         ("POST", "/v1/calls/none/dtmf", {"digits": "1"}),
         ("POST", "/v1/calls/none/transfer", {"to": "sip:a@elsewhere.example"}),
+        ("POST", "/v1/calls/none/hold", None),
     ],
 )
 async def test_an_unknown_call_is_not_found(

@@ -108,6 +108,8 @@ async def test_the_openapi_document_names_every_endpoint(client: httpx2.AsyncCli
         "/v1/calls/{call_id}",
         "/v1/calls/{call_id}/hangup",
         "/v1/calls/{call_id}/dtmf",
+        "/v1/calls/{call_id}/hold",
+        "/v1/calls/{call_id}/resume",
         "/v1/calls/{call_id}/transfer",
         "/v1/calls/{call_id}/events",
         "/healthz",
