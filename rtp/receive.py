@@ -190,7 +190,7 @@ class Receiver:
 
     def receive(self, batch: Batch, now_ns: int) -> None:
         """Take the packets of `batch`, which came just now, in their order."""
-        while True:
+        while len(batch):  # of packets that SRTP refused nothing is left
             rows = batch.rows
             order = np.arange(len(rows))
             self._index[rows[::-1]] = order[::-1]
