@@ -1,15 +1,12 @@
 """The native engine: the user agent's core on asyncio's sockets and clock."""
 
 import asyncio
-import random
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 
 import structlog
 
-from sipagent.errors import ParseError, RemoteError
+from sipagent.errors import RemoteError
 from sipagent.sip import header
 from sipagent.sip.bindings import contact_user, first_hop, server_uri
 from sipagent.sip.core import UserAgent
@@ -22,20 +19,18 @@ from sipagent.sip.engine import (
     RegistrationState,
     TrunkAccount,
 )
+from sipagent.sip.finder import Finder
 from sipagent.sip.flow import Flow, Locate, Send
 from sipagent.sip.guard import Action, Guard, GuardLimits
-from sipagent.sip.locate import Locator, Target
+from sipagent.sip.locate import Target
 from sipagent.sip.public_address import PREFIX, parse_server
-from sipagent.sip.resolver import DnsResolver, ResolveError, Resolver, read_hosts
+from sipagent.sip.resolver import DnsResolver, Resolver, read_hosts
 from sipagent.sip.timing import TimerSettings
 from sipagent.sip.tls import TlsSettings
 from sipagent.sip.transport import Transports
 
-LARGE_BYTES = 1300  # RFC 3261 §18.1.1: above it UDP gives way to a stream
 # Whoever opens the door to all wants their calls too; what is left is protection from a flood.
 OPEN_LIMITS = GuardLimits(source_rate=2_000, source_burst=4_000, strangers_rate=4_000, strangers_burst=8_000)
-NO_STREAM_S = 600.0  # how long we remember that a far end takes no TCP
-MAX_SEARCHES = 2_000
 LINGER_S = 1.5  # at the end, for the answers to our last requests
 _log = structlog.get_logger("sip")
 EventHandler = Callable[[EngineEvent], None]
@@ -58,18 +53,13 @@ class NativeEngine:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._searches: OrderedDict[int, list[Target]] = OrderedDict()  # targets that are left, by Locate.key
-        self._problems: dict[int, str] = {}
-        self._last_tried: dict[int, Target] = {}
-        self._no_stream: dict[tuple[str, int], float] = {}
         self._addresses: dict[str, set[str]] = {trunk.name: set() for trunk in settings.trunks}
         self._guard = Guard(
             {trunk.name: trunk.allow for trunk in settings.trunks},
             accept_unknown=settings.accept_unknown_sources,
             limits=OPEN_LIMITS if settings.accept_unknown_sources else None,
         )
-        self._resolver = resolver
-        self._locator: Locator | None = None
+        self._finder = Finder(self._transports, resolver or DnsResolver(read_hosts()), self._learn_servers)
         self._flushing = self._stopping = False
 
     # ---- life
@@ -78,9 +68,6 @@ class NativeEngine:
         """Bind the listeners and begin to register; raises ConfigError when an address cannot be bound."""
         self._on_event = on_event
         await self._transports.listen(self._settings.listen)
-        self._locator = Locator(
-            self._resolver or DnsResolver(read_hosts()), random.SystemRandom(), families=self._transports.families
-        )
         if self._stun:
             await self._discover(self._stun)
         for trunk in self._settings.trunks:
@@ -232,18 +219,7 @@ class NativeEngine:
 
     def flow_for(self, uri: str, size: int) -> Flow | None:
         """UDP to a numeric address, or an open connection; None = use Locate."""
-        try:
-            host, port = header.host_port(uri)
-        except ParseError:
-            return None
-        if not header.is_numeric(host):
-            return None
-        protocol = _protocol(uri)
-        if protocol != "UDP":
-            return self._transports.open_flow(protocol, host, port or (5061 if protocol == "TLS" else 5060))
-        if size > LARGE_BYTES and header.uri_parameter(uri, "transport") is None and not self._no_stream_at(host, port):
-            return None
-        return self._transports.udp_flow(host, port or 5060)
+        return self._finder.at_once(uri, size)
 
     def is_open(self, flow: Flow) -> bool:
         """Whether bytes can still be put on a flow."""
@@ -290,7 +266,7 @@ class NativeEngine:
                 for action in actions:
                     if isinstance(action, Send):
                         if not self._transports.send(action.flow, action.data) and action.flow.reliable:
-                            self._spawn(self._send_anew(action))
+                            self._agent.flow_lost(action.flow, time.monotonic())
                     else:
                         self._spawn(self._locate(action))
                 for event in events:
@@ -319,93 +295,26 @@ class NativeEngine:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    # ---- finding the far end
-
     async def _locate(self, wanted: Locate) -> None:
-        """Connect to the next target of a URI (RFC 3263); each is tried once for one request."""
-        remaining = self._searches.get(wanted.key)
-        if remaining is None:
-            # attempts that needed no Locate were made at the first targets
-            remaining = list(await self._targets(wanted))[wanted.attempt :]
-            self._searches[wanted.key] = remaining
-            while len(self._searches) > MAX_SEARCHES:
-                forgotten, _ = self._searches.popitem(last=False)
-                self._last_tried.pop(forgotten, None)
-                self._problems.pop(forgotten, None)
-        now = time.monotonic()
-        last = self._last_tried.pop(wanted.key, None)
-        if wanted.attempt and last is not None and self._locator is not None:
-            self._locator.failed(last, now)
-        flow = None
-        while remaining and flow is None:
-            target = remaining.pop(0)
-            flow = await self._flow_to(target, wanted.key)
-            self._last_tried[wanted.key] = target
+        flow, problem = await self._finder.find(wanted)
         now = time.monotonic()
         if flow is not None:
             self._agent.layer.flow_ready(wanted.key, flow, now)
         else:
-            self._searches.pop(wanted.key, None)
-            self._agent.layer.flow_failed(wanted.key, now, self._problems.pop(wanted.key, ""))
+            self._agent.layer.flow_failed(wanted.key, now, problem)
         self._flush()
 
-    async def _resolve(self, uri: str) -> Sequence[Target]:
-        if self._locator is None:
-            return ()
-        try:
-            found = await self._locator.locate(uri, time.monotonic())
-        except (ParseError, ResolveError):
-            return ()
-        for trunk in self._settings.trunks:
-            if uri in (first_hop(trunk), server_uri(trunk)):
-                self._learn_servers(trunk, found)
-        return found
-
-    def _learn_servers(self, trunk: TrunkAccount, found: Sequence[Target]) -> None:
+    def _learn_servers(self, uri: str, found: Sequence[Target]) -> None:
         """Addresses of a trunk's server: they may ask for its password and, by default, send calls."""
-        known = self._addresses[trunk.name]
-        if known.issuperset(target.address for target in found):
-            return
-        known.update(target.address for target in found)
-        self._agent.servers[trunk.name] = known
-        if not trunk.allow:
-            self._guard.set_networks(trunk.name, sorted(known))
-
-    async def _targets(self, wanted: Locate) -> Sequence[Target]:
-        found = await self._resolve(wanted.uri)
-        if wanted.size <= LARGE_BYTES or header.uri_parameter(wanted.uri, "transport") is not None:
-            return found
-        # RFC 3261 §18.1.1: TCP first, and UDP when that cannot be had
-        widened: list[Target] = []
-        for target in found:
-            if target.protocol == "UDP" and not self._no_stream_at(target.address, target.port):
-                widened.append(replace(target, protocol="TCP"))
-            widened.append(target)
-        return widened
-
-    async def _flow_to(self, target: Target, key: int) -> Flow | None:
-        if target.protocol == "UDP":
-            return self._transports.udp_flow(target.address, target.port)
-        try:
-            return await self._transports.connect(target.protocol, target.address, target.port, target.domain)
-        except OSError as error:
-            now = time.monotonic()
-            self._agent.layer.stats["connect_failed"] += 1
-            self._problems[key] = f"{target.protocol} to {target.address}:{target.port}: {error}"
-            _log.warning("connect_failed", protocol=target.protocol, address=target.address, error=str(error))
-            if target.protocol == "TCP":
-                self._no_stream[(target.address, target.port)] = now + NO_STREAM_S
-            if self._locator is not None:
-                self._locator.failed(target, now)
-            return None
-
-    async def _send_anew(self, action: Send) -> None:
-        """A response whose connection is gone goes to a new one (RFC 3261 §18.2.2); a request fails."""
-        self._on_lost(action.flow)
-
-    def _no_stream_at(self, host: str, port: int | None) -> bool:
-        until = self._no_stream.get((host, port or 5060))
-        return until is not None and time.monotonic() < until
+        addresses = {target.address for target in found}
+        for trunk in self._settings.trunks:
+            known = self._addresses[trunk.name]
+            if uri not in (first_hop(trunk), server_uri(trunk)) or known >= addresses:
+                continue
+            known |= addresses
+            self._agent.servers[trunk.name] = known
+            if not trunk.allow:
+                self._guard.set_networks(trunk.name, sorted(known))
 
     # ---- trunks
 
@@ -417,7 +326,7 @@ class NativeEngine:
     async def _discover(self, server: str) -> None:
         """Learn our public address by STUN; without an answer the sockets' own addresses have to do."""
         host, port = parse_server(server)
-        targets = await self._resolve(f"sip:{host}:{port};transport=udp")
+        targets = await self._finder.resolve(f"sip:{host}:{port};transport=udp")
         found = await self._transports.discover((targets[0].address, port)) if targets else None
         if found is None:
             _log.warning("stun_failed", server=server)
@@ -428,7 +337,7 @@ class NativeEngine:
         """Learn the addresses of a trunk, then register and keep it alive."""
         found: list[Target] = []
         for uri in dict.fromkeys((first_hop(trunk), server_uri(trunk))):
-            found.extend(await self._resolve(uri))
+            found.extend(await self._finder.resolve(uri))
         now = time.monotonic()
         if trunk.register:
             contact, rewrite = self._contact(trunk, found[0] if found else None)
@@ -456,10 +365,3 @@ class NativeEngine:
             if host not in ("0.0.0.0", "::"):
                 return host
         return self._transports.local_address("192.0.2.1")  # towards the default route (RFC 5737: nobody's address)
-
-
-def _protocol(uri: str) -> str:
-    """RFC 3263 §4.1 for a numeric host: the transport parameter, else TLS for sips and UDP for sip."""
-    if uri.lower().startswith("sips:"):
-        return "TLS"
-    return (header.uri_parameter(uri, "transport") or "udp").upper()
