@@ -17,6 +17,8 @@ from typing import Any, Final
 
 import pjsua2 as pj
 
+from sipagent.demo import script
+
 TICK_MS: Final = 20
 AGENT_LEVEL: Final = 0.02  # of pjmedia's 0..1 meter: above the comfort noise, below any speech
 SILENT_MS: Final = 1000  # the agent has finished when it was silent for so long
@@ -70,8 +72,8 @@ class Line(pj.Account):  # type: ignore[misc]
 class Caller:
     """Runs the steps of a script against one call."""
 
-    def __init__(self, script: dict[str, Any]) -> None:
-        self._script = script
+    def __init__(self, story: dict[str, Any]) -> None:
+        self._script = story
         self._endpoint = pj.Endpoint()
         self._endpoint.libCreate()
         config = pj.EpConfig()
@@ -83,29 +85,30 @@ class Caller:
         self._endpoint.libInit(config)
         self._endpoint.audDevManager().setNullDev()
         transport = pj.TransportConfig()
-        transport.boundAddress = script["address"]
+        transport.boundAddress = story["address"]
         self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
         self._endpoint.libStart()
         for codec in self._endpoint.codecEnum2():
             self._endpoint.codecSetPriority(codec.codecId, 200 if codec.codecId.startswith("PCMU") else 0)
-        self._account = self._make_account(script)
+        self._account = self._make_account(story)
         self._recorder = pj.AudioMediaRecorder()
-        self._recorder.createRecorder(script["record"])
+        self._recorder.createRecorder(story["record"])
+        self._players: list[pj.AudioMediaPlayer] = []
         self._room = pj.AudioMediaPlayer()  # a quiet room: a phone sends packets also while nobody speaks
-        self._room.createPlayer(script["room"])
+        self._room.createPlayer(story["room"])
         self._silent_ms = 0.0
         self._speaking_ms = 0.0
         self._spoke = False
         self._answered_at = 0.0
 
-    def _make_account(self, script: dict[str, Any]) -> Line:
+    def _make_account(self, story: dict[str, Any]) -> Line:
         config = pj.AccountConfig()
-        config.idUri = script["from"]
-        config.mediaConfig.transportConfig.boundAddress = script["address"]
-        config.mediaConfig.transportConfig.publicAddress = script["address"]
-        if script.get("registrar"):
-            config.regConfig.registrarUri = script["registrar"]
-            config.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", script["username"], 0, script["password"]))
+        config.idUri = story["from"]
+        config.mediaConfig.transportConfig.boundAddress = story["address"]
+        config.mediaConfig.transportConfig.publicAddress = story["address"]
+        if story.get("registrar"):
+            config.regConfig.registrarUri = story["registrar"]
+            config.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", story["username"], 0, story["password"]))
         account = Line(self._conversation)
         account.create(config)
         return account
@@ -113,7 +116,7 @@ class Caller:
     def run(self) -> None:
         """Place the call, run the steps, wait for the end."""
         self._converse()  # pjsua2's objects of the call must be gone before the library is
-        del self._recorder, self._room
+        del self._recorder, self._room, self._players
         self._account.shutdown()
         self._endpoint.libDestroy()
 
@@ -178,8 +181,11 @@ class Caller:
             seconds = clip.getnframes() / clip.getframerate()
         player = pj.AudioMediaPlayer()
         player.createPlayer(path, pj.PJMEDIA_FILE_NO_LOOP)
+        self._players.append(
+            player
+        )  # removing it from the bridge in mid-call can lock pjsua2 up, as can an end of file
         player.startTransmit(call.audio)
-        until = time.monotonic() + seconds
+        until = time.monotonic() + seconds - script.PADDING_S
         self._until(lambda: call.over or time.monotonic() >= until, call)
         if not call.over:
             player.stopTransmit(call.audio)

@@ -12,6 +12,8 @@ from sipagent.pipeline.services.hibari import HibariVoice
 
 RATE_HZ: Final = 8000
 LOWER: Final = 0.84  # pitch and formants of the packaged voice, lowered: another speaker
+PADDING_S: Final = 0.5  # silence behind each clip, so that the player never meets the end of its file
+ROOM_S: Final = 180  # longer than any call of the demo
 FASTER: Final = 1.15  # and as fast as before
 
 # Each step waits until the agent has spoken and is silent again; `interrupt` and `hangup` come while it speaks.
@@ -37,7 +39,8 @@ async def prepare(steps: tuple[dict[str, str], ...], folder: Path, name: str) ->
         if "text" in step:
             pieces = [piece async for piece in voice.synthesize(step["text"])]
             path = folder / f"{name}-{number}.wav"
-            write_wav(path, np.concatenate([_lower(piece.pcm, piece.rate_hz) for piece in pieces]))
+            padding = np.zeros(int(PADDING_S * RATE_HZ), np.int16)
+            write_wav(path, np.concatenate([*(_lower(piece.pcm, piece.rate_hz) for piece in pieces), padding]))
             step["wav"] = str(path)
         prepared.append(step)
     voice.close()
@@ -50,8 +53,8 @@ def _lower(pcm: NDArray[np.int16], rate_hz: int) -> NDArray[np.int16]:
 
 
 def room_noise() -> NDArray[np.int16]:
-    """Two seconds of a quiet room, about -66 dBov."""
-    return np.random.default_rng(1).normal(0.0, 16.0, 2 * RATE_HZ).astype(np.int16)
+    """A quiet room, about -66 dBov."""
+    return np.random.default_rng(1).normal(0.0, 16.0, ROOM_S * RATE_HZ).astype(np.int16)
 
 
 def write_wav(path: Path, pcm: NDArray[np.int16]) -> None:
