@@ -109,7 +109,7 @@ int main(int argc, char **argv) {
             struct iovec part = {in, sizeof in};
             struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = ancillary, .msg_controllen = sizeof ancillary};
             ssize_t length = recvmsg(c->fd, &message, 0);
-            if (length < 12 + DIGITS) continue;
+            if (length < 12 + DIGITS || (in[1] >= 192 && in[1] <= 223)) continue;  /* RTCP (RFC 5761) */
             int64_t at = now_ns(CLOCK_MONOTONIC);
             for (struct cmsghdr *m = CMSG_FIRSTHDR(&message); m; m = CMSG_NXTHDR(&message, m))
                 if (m->cmsg_level == SOL_SOCKET && m->cmsg_type == SCM_TIMESTAMPNS) {

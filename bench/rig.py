@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,9 +20,9 @@ from sipagent.rtp.control import CloseRow, Codec, Event, MediaReady, OpenRow, Se
 from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.table import COUNTERS, PLANE_COUNTERS, CallTable
 
-PLANE_PORT = 40000
-FAR_PORT = 44000
+PORTS = range(40000, 60000)
 WARM_UP_S = 2.0
+EVENTS = ((101, 8000),)  # as nearly every trunk negotiates them: tones are listened for only where it does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,18 @@ class Figures:
     plane: dict[str, int]
 
 
+def free_ports(calls: int) -> tuple[int, int]:
+    """First ports of two blocks that nobody uses now, of two ports per call each: the plane's and the far ends'."""
+    taken = set()
+    for name in ("udp", "udp6"):
+        lines = Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+        taken |= {int(line.split()[1].rpartition(":")[2], 16) for line in lines}
+    for first in PORTS[:: 2 * calls]:
+        if first + 4 * calls < PORTS.stop and taken.isdisjoint(range(first, first + 4 * calls)):
+            return first, first + 2 * calls
+    raise RuntimeError(f"no {4 * calls} ports in a row are free in {PORTS}")
+
+
 class Rig:
     """A plane of `calls` rows with an echo; `figures` puts it under load."""
 
@@ -48,7 +61,9 @@ class Rig:
         self._end.settimeout(20)
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK)
         self._stop_fd = os.eventfd(0, os.EFD_NONBLOCK)
-        options = MediaOptions(first_port=PLANE_PORT, rows=calls, io=io, tick_ms=tick_ms)
+        plane_port, self._far_port = free_ports(calls)
+        self._plane_port = plane_port
+        options = MediaOptions(first_port=plane_port, rows=calls, io=io, tick_ms=tick_ms)
         self.plane = context.Process(
             target=_run_plane, args=(theirs, _Fd(self._table_fd), options, _Fd(self.wake_fd)), daemon=True
         )
@@ -75,10 +90,10 @@ class Rig:
         pid = self.plane.pid or 0
         memory = memory_bytes(pid)
         codec = Codec(0, "PCMU", 8000, 8000)
-        far = generate(compiled, self.calls, FAR_PORT, PLANE_PORT, seconds, WARM_UP_S)
+        far = generate(compiled, self.calls, self._far_port, self._plane_port, seconds, WARM_UP_S)
         for row in range(self.calls):
             self.send(OpenRow(row, 1, 0))
-            self.send(SetStream(row, 1, "127.0.0.1", FAR_PORT + 2 * row, codec, (codec,)))
+            self.send(SetStream(row, 1, "127.0.0.1", self._far_port + 2 * row, codec, (codec,), telephone_event=EVENTS))
         time.sleep(WARM_UP_S)
         before, packets = cpu_ns(pid), self._packets()
         time.sleep(max(1.0, seconds - WARM_UP_S - 1.0))
@@ -145,12 +160,13 @@ class Rig:
 
 def floor(compiled: Compiled, calls: int, seconds: float) -> float:
     """Processor time in µs per packet received and sent by the bare C echo."""
+    here, there = free_ports(calls)
     echoing = subprocess.Popen(
-        [compiled.program("floor"), str(calls), str(PLANE_PORT), str(FAR_PORT)], stdout=subprocess.PIPE, text=True
+        [compiled.program("floor"), str(calls), str(here), str(there)], stdout=subprocess.PIPE, text=True
     )
     assert echoing.stdout is not None
     echoing.stdout.readline()
-    far = generate(compiled, calls, FAR_PORT, PLANE_PORT, seconds, WARM_UP_S)
+    far = generate(compiled, calls, there, here, seconds, WARM_UP_S)
     time.sleep(WARM_UP_S)
     before, begin = cpu_ns(echoing.pid), time.monotonic()
     time.sleep(max(1.0, seconds - WARM_UP_S - 1.0))

@@ -19,6 +19,7 @@ from sipagent.rtp.table import CallTable
 TICK_NS = 5_000_000
 TICKS = 400
 PHASES = 4
+EVENTS = ((101, 8000),)
 
 
 class _ArrayIo:
@@ -67,6 +68,9 @@ class _NoSockets:
     def receive(self) -> list[Any]:
         return []
 
+    def send_control(self, row: int, data: bytes, remote: tuple[str, int]) -> bool:
+        return True
+
     def close(self, row: int) -> None: ...
 
     def close_all(self) -> None: ...
@@ -83,7 +87,7 @@ def stages(rows: int) -> dict[str, float]:
     codec = Codec(0, "PCMU", 8000, 8000)
     for row in range(rows):
         plane.handle(OpenRow(row, 1), 0)
-        plane.handle(SetStream(row, 1, "192.0.2.1", 4000, codec, (codec,)), 0)
+        plane.handle(SetStream(row, 1, "192.0.2.1", 4000, codec, (codec,), telephone_event=EVENTS), 0)
     spent: dict[str, int] = defaultdict(int)
     receiver, sender = plane.receiver, plane.sender
     everything = _timed(plane, "tick", "tick", spent)
@@ -100,6 +104,9 @@ def stages(rows: int) -> dict[str, float]:
         (plane._codecs, "decode", "decode"),
         (plane._codecs, "encode", "encode"),
         (plane, "_look_round", "gauges"),
+        (plane._meters, "on_tick", "levels"),
+        (plane._reports, "on_tick", "RTCP"),
+        (plane._inband, "on_tick", "tones"),
     ):
         _timed(owner, name, stage, spent)
     for tick in range(1, TICKS + 1):

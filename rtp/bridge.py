@@ -112,4 +112,5 @@ class Bridges:
         from_hz = int(self._table.rate_hz[other])
         if from_hz != int(self._table.rate_hz[row]):
             pcm = self._resamplers[what, from_hz].process(np.array([row]), pcm)
-        return pcm[0]
+        first: NDArray[np.int16] = pcm[0]
+        return first
