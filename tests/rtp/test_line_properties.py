@@ -1,5 +1,7 @@
 """What holds for a line whatever arrives, and for hours of line in virtual time."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
@@ -51,7 +53,7 @@ def test_whatever_the_order_of_arrival_packets_are_heard_once_in_order_and_the_c
         heads.append(int(line.table.rx_head[0]))
     assert index == len(arrivals)
     # Never backwards, and never far from the clock.
-    assert all(after >= before for before, after in zip(heads, heads[1:], strict=False))
+    assert all(after >= before for before, after in itertools.pairwise(heads))
     passed = (line.now_ns - START_NS) * 8 // 1_000_000
     assert -8 * 200 <= heads[-1] - passed <= 8 * 480  # a line that became longer in between begins anew where it is
     # In order, each at most once.
@@ -67,7 +69,7 @@ def test_whatever_the_order_of_arrival_packets_are_heard_once_in_order_and_the_c
             length += 1
         order.append(number)
         at += length
-    assert all(after > before for before, after in zip(order, order[1:], strict=False))
+    assert all(after > before for before, after in itertools.pairwise(order))
     # Every packet is accounted for.
     counts = {name: line.counter(name) for name in ("packets_received", "dropped_late", "dropped_duplicate", "lost")}
     assert counts["packets_received"] == len(arrivals)
