@@ -1,0 +1,1 @@
+"""The same calls through ours and through its peers, measured from outside."""
