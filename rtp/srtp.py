@@ -89,16 +89,25 @@ class SrtpRows:
         chosen = np.flatnonzero(self.secured[batch.rows])
         if not len(chosen):
             return batch
-        keep = np.ones(len(batch), np.bool_)
+        data = np.ascontiguousarray(batch.data)  # as it is, but a batch does not promise it
+        stride = data.shape[1]
+        octets = memoryview(data.reshape(-1))  # type: ignore[arg-type]
         control = packet.is_rtcp(batch.data, batch.length)
-        for index in chosen.tolist():
-            data = batch.data[index, : batch.length[index]].tobytes()
-            clear = self.unprotect_one(int(batch.rows[index]), data, now_ns, control=bool(control[index]))
+        keep = np.ones(len(batch), np.bool_)
+        lengths = batch.length[chosen]
+        every = zip(
+            chosen.tolist(), batch.rows[chosen].tolist(), lengths.tolist(), control[chosen].tolist(), strict=True
+        )
+        for number, (index, row, length, is_control) in enumerate(every):
+            start = index * stride
+            clear = self.unprotect_one(row, bytes(octets[start : start + length]), now_ns, control=is_control)
             if clear is None:
                 keep[index] = False
             else:
-                batch.data[index, : len(clear)] = np.frombuffer(clear, np.uint8)
-                batch.length[index] = len(clear)
+                octets[start : start + len(clear)] = clear
+                lengths[number] = len(clear)
+        batch.length[chosen] = lengths
+        batch = Batch(batch.rows, data, batch.length)
         return batch if keep.all() else batch.take(np.flatnonzero(keep))
 
     def unprotect_one(self, row: int, data: bytes, now_ns: int, *, control: bool) -> bytes | None:
@@ -123,11 +132,18 @@ class SrtpRows:
 
     def protect(self, packets: NDArray[np.uint8], rows: Rows, length: NDArray[np.int64]) -> None:
         """Encrypt the buffers `packets` u1[rows, stride] of the secured among `rows` [n]; raises their `length` [n]."""
-        for index in np.flatnonzero(self.secured[rows]).tolist():
-            row = int(rows[index])
-            secret = self._contexts[row].outbound.protect(packets[row, : length[index]].tobytes())
-            packets[row, : len(secret)] = np.frombuffer(secret, np.uint8)
-            length[index] = len(secret)
+        chosen = np.flatnonzero(self.secured[rows])
+        if not len(chosen):
+            return
+        stride = packets.shape[1]
+        octets = memoryview(packets.reshape(-1))  # type: ignore[arg-type]
+        lengths = length[chosen].tolist()
+        for number, row in enumerate(rows[chosen].tolist()):
+            start = row * stride
+            secret = self._contexts[row].outbound.protect(bytes(octets[start : start + lengths[number]]))
+            octets[start : start + len(secret)] = secret
+            lengths[number] = len(secret)
+        length[chosen] = lengths
 
     def protect_one(self, row: int, data: bytes, *, control: bool) -> bytes:
         """One packet, encrypted if the row is secured."""
