@@ -56,12 +56,15 @@ def main() -> None:
 def serve(config: ConfigFile = DEFAULT_CONFIG) -> None:
     """Run the service until SIGTERM; a second one does not wait for calls."""
     settings = _load(config)
+    from sipagent.service import planes
+
+    planes.prepare()  # before the modules of this process, which take as long
     from sipagent.service import logging, supervisor
     from sipagent.service.redaction import secrets_of
 
     logging.configure(settings.log, secrets_of(settings), plane="sipagent")
     try:
-        asyncio.run(supervisor.serve(settings))
+        asyncio.run(supervisor.serve(settings, config))
     except* ConfigError as group:
         _show_problems(err, _leaves(group))
         raise SystemExit(1) from None

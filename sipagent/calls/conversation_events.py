@@ -50,9 +50,11 @@ class ConversationEvents:
         self._life.finish(call)
 
     def conversation_event(self, call: Call, message: messages.CallEvent) -> None:
-        """Something for those who watch."""
+        """Something for those who watch; lines and variables are kept for a worker that takes over."""
         if message.type == "transcript":
             call.lines.append(message.data)
+        elif message.type == "variable":
+            call.variables[message.data["name"]] = message.data["value"]
         call.note(message.type, **message.data)
 
     def finished(self, call: Call, message: messages.Finished) -> None:
@@ -69,13 +71,15 @@ class ConversationEvents:
         """Its calls keep their RTP; each caller hears the apology and is offered to another worker."""
         for call in self._life.calls.active(lambda call: call.place is not None and call.place.worker == index):
             if call.alive and not self._life.live[call.id].left:
-                self._orphaned(call, index)
+                self.orphaned(call)
             else:
                 self._life.live[call.id].finished = True
                 self._life.maybe_conclude(call)
 
-    def _orphaned(self, call: Call, index: int) -> None:
+    def orphaned(self, call: Call) -> None:
+        """Its worker does not lead this call any more: the caller hears the apology, and another worker is asked."""
         assert call.place is not None
+        index = call.place.worker
         call.takeovers += 1
         call.place.worker = -1
         call.note("warning", problem="the worker that led this call died", takeover=call.takeovers)

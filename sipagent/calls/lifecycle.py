@@ -60,6 +60,9 @@ class Live:
 class Records(Protocol):
     """Where calls are written down; see `sipagent.records.store`."""
 
+    failures: int  # writes that did not succeed
+    dropped_notes: int  # events that the disk was too slow for
+
     def begin(self, summary: Mapping[str, Any]) -> None:
         """A call has begun."""
 
@@ -93,6 +96,7 @@ class Lifecycle:
         self.draining = False
         self.refused: dict[str, int] = {}
         self.outcomes: dict[str, int] = {}
+        self.orphans: dict[str, int] = {}  # what the sweep has found, by kind
         self.idle = asyncio.Event()  # set while there is no call at all
         self.idle.set()
         self.loop = asyncio.get_running_loop()

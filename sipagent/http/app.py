@@ -60,13 +60,20 @@ def create_app(
     app.include_router(_probes(control, exposition))
     token = "" if config.http.listen.startswith("unix:") else config.http.token
     guarded = APIRouter(prefix="/v1", dependencies=[Depends(RequireToken(token))], responses=REFUSALS)
-    policy = DestinationPolicy.of(config)
-    _add_placing(guarded, control, policy, RateLimit(config.limits.place_per_minute), now)
+    policy, rate = DestinationPolicy.of(config), RateLimit(config.limits.place_per_minute)
+    app.state.policy, app.state.rate = policy, rate
+    _add_placing(guarded, control, policy, rate, now)
     _add_steering(guarded, control, policy)
     _add_watching(guarded, control, stopping or asyncio.Event(), keepalive_seconds)
     app.include_router(guarded)
     app.add_middleware(Gate, exposition=exposition)
     return app
+
+
+def adopt(app: FastAPI, config: Config) -> None:
+    """Judge what is asked for by the limits and trunks of another configuration from now on."""
+    app.state.policy.adopt(config)
+    app.state.rate.set(config.limits.place_per_minute)
 
 
 def _probes(control: CallControl, exposition: Exposition) -> APIRouter:

@@ -5,10 +5,14 @@ class RateLimit:
     """At most `per_minute` in any minute and `burst` at once; 0 per minute = no limit. `now` is monotonic seconds."""
 
     def __init__(self, per_minute: int, burst: int = 0) -> None:
+        self._at: float | None = None
+        self.set(per_minute, burst)
+
+    def set(self, per_minute: int, burst: int = 0) -> None:
+        """Another limit from now on."""
         self._per_second = per_minute / 60
         self._capacity = float(burst or max(1, per_minute // 6))  # ten seconds' worth
         self._tokens = self._capacity
-        self._at: float | None = None
 
     def take(self, now: float) -> float:
         """0 when one more is allowed, else the seconds after which it will be."""

@@ -33,6 +33,11 @@ class HttpServer:
         self._serving = await asyncio.to_thread(_make, self._config, self._control)
         await self._serving.start(listener)
 
+    def adopt(self, config: Config) -> None:
+        """Take over the limits and trunks of another configuration; address and token stay."""
+        if self._serving is not None:
+            self._serving.adopt(config)
+
     async def stop(self) -> None:
         """Accept no more, end the event streams, let requests finish, close."""
         if self._serving is None:

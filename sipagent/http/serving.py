@@ -8,7 +8,7 @@ from typing import Final
 
 import uvicorn
 
-from sipagent.http.app import create_app
+from sipagent.http.app import adopt, create_app
 from sipagent.http.control import CallControl
 from sipagent.service.config import Config
 
@@ -37,9 +37,10 @@ class Serving:
 
     def __init__(self, config: Config, control: CallControl) -> None:
         self._stopping = asyncio.Event()
+        self._app = create_app(config, control, self._stopping)
         self._server = _Server(
             uvicorn.Config(
-                create_app(config, control, self._stopping),
+                self._app,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -59,6 +60,10 @@ class Serving:
         if self._task.done():
             accepting.cancel()
             await self._task
+
+    def adopt(self, config: Config) -> None:
+        """Take over the limits of another configuration."""
+        adopt(self._app, config)
 
     async def stop(self) -> None:
         """Accept no more, end the event streams, let requests finish, close."""

@@ -56,6 +56,11 @@ class DestinationPolicy:
         self._hosts = frozenset(host.lower() for host in hosts if host)
         self._allow, self._deny = tuple(allow_numbers), tuple(deny_numbers)
 
+    def adopt(self, config: Config) -> None:
+        """Judge by another configuration from now on."""
+        other = self.of(config)
+        self._hosts, self._allow, self._deny = other._hosts, other._allow, other._deny
+
     @classmethod
     def of(cls, config: Config) -> "DestinationPolicy":
         """The policy of a configuration."""

@@ -19,12 +19,11 @@ class HttpControl:
     def __init__(self, control: CallControl) -> None:
         self._control = control
         self._life = control.life
-        self._config = control.life.config
 
     def place(self, request: CallRequest) -> CallView:
         """Begin an outbound call; raises Refused."""
         life = self._life
-        retry = self._config.limits.retry_after_seconds
+        retry = self._life.config.limits.retry_after_seconds
         if life.draining:
             raise Refused(Refusal.DRAINING, "the service is going down", retry)
         trunk = self._trunk(request.trunk)
@@ -86,12 +85,13 @@ class HttpControl:
                 {
                     "worker": worker.index,
                     "ready": worker.ready,
+                    "duty": worker.duty.value,
                     "calls": len(worker.calls),
                     "restarts": worker.restarts,
                     "lag_ms": round(worker.lag_ms, 1),
                     "pid": worker.plane.pid if worker.plane else 0,
                 }
-                for worker in life.workers.workers
+                for worker in life.workers.on_duty
             ],
             "registrations": {
                 name: {"state": one.state.value, "status": one.status, "reason": one.reason}
@@ -133,7 +133,7 @@ class HttpControl:
         return call
 
     def _trunk(self, name: str) -> Trunk:
-        trunks = self._config.trunk
+        trunks = self._life.config.trunk
         found = next((trunk for trunk in trunks if not name or trunk.name == name), None)
         if found is None:
             raise Refused(Refusal.NO_SUCH_TRUNK, f"no trunk {name!r}" if name else "no trunk is configured")
@@ -141,7 +141,7 @@ class HttpControl:
 
     def _route(self, request: CallRequest, trunk: Trunk) -> Route:
         if request.brain:
-            route = next((route for route in self._config.route if route.brain == request.brain), None)
+            route = next((route for route in self._life.config.route if route.brain == request.brain), None)
             if route is None:
                 raise Refused(Refusal.NO_SUCH_BRAIN, f"no route has the brain {request.brain!r}")
             return route

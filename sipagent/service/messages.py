@@ -183,11 +183,11 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
 
 
 class Pong(msgspec.Struct, frozen=True, tag=True):
-    """The loop is alive; `lag_ms` is the longest stall since the last Pong."""
+    """The loop is alive; `lag_ms` is the longest stall since the last Pong, `calls` are the ids of those it leads."""
 
     number: int
     lag_ms: float
-    calls: int
+    calls: tuple[str, ...] = ()
 
 
 ToWorker = Offer | Connected | Ended | DigitPressed | TextMessage | TransferResult | HoldChanged | Stop | Ping

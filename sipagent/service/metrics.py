@@ -32,8 +32,22 @@ def families(life: Lifecycle) -> Iterator[Metric]:
     for name, count in life.engine.stats().items():
         sip.add_metric([name], count)
     yield sip
+    yield from _records(life)
     yield from _workers(life)
     yield from _media(life)
+
+
+def _records(life: Lifecycle) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "sipagent_records_failed", "call records that could not be written", life.records.failures
+    )
+    yield CounterMetricFamily(
+        "sipagent_record_events_dropped", "events of calls that the disk was too slow for", life.records.dropped_notes
+    )
+    orphans = CounterMetricFamily("sipagent_orphans", "what the sweep found that belonged to no call", labels=["what"])
+    for what, count in life.orphans.items():
+        orphans.add_metric([what], count)
+    yield orphans
 
 
 def _workers(life: Lifecycle) -> Iterator[Metric]:
@@ -41,7 +55,7 @@ def _workers(life: Lifecycle) -> Iterator[Metric]:
         "sipagent_worker_lag_ms", "longest stall of a worker's loop since the last ping", labels=["worker"]
     )
     restarts = CounterMetricFamily("sipagent_worker_restarts", "workers replaced", labels=["worker"])
-    for worker in life.workers.workers:
+    for worker in life.workers.on_duty:
         lag.add_metric([str(worker.index)], worker.lag_ms)
         restarts.add_metric([str(worker.index)], worker.restarts)
     yield lag

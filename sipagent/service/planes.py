@@ -9,6 +9,7 @@ import asyncio
 import ctypes
 import importlib
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 import socket
@@ -27,11 +28,15 @@ _context = multiprocessing.get_context("forkserver")
 
 
 def prepare() -> None:
-    """Start the fork server; one thread per linear algebra call, the planes share the cores among themselves."""
+    """Start the fork server, which loads its modules while we load ours; call it as early as possible.
+
+    One thread per linear algebra call: the planes share the cores among themselves.
+    """
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reports its use otherwise
     _context.set_forkserver_preload(PRELOAD)
+    multiprocessing.forkserver.ensure_running()
 
 
 class Transferable:

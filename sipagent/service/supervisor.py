@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import structlog
 
@@ -12,14 +13,15 @@ from sipagent.errors import ConfigError
 from sipagent.http.server import HttpServer
 from sipagent.records.store import RecordStore
 from sipagent.rtp.vad.options import EarsOptions
-from sipagent.service import notify, planes
+from sipagent.service import logging, notify, planes
 from sipagent.service.config import Config
-from sipagent.service.config_parts import engine_settings, media_options
+from sipagent.service.config_parts import engine_settings, media_options, trunk_account
 from sipagent.service.http_control import HttpControl
 from sipagent.service.media_planes import MediaHandlers, MediaPlane
-from sipagent.service.messages import Talk
 from sipagent.service.recordings import RecordingPaths
-from sipagent.service.worker_settings import WorkerSettings
+from sipagent.service.redaction import secrets_of
+from sipagent.service.reload import reload
+from sipagent.service.worker_settings import worker_settings
 from sipagent.service.workers import WorkerHandlers, WorkerPool
 from sipagent.sip.engine import SipEngine
 from sipagent.sip.native import NativeEngine
@@ -39,21 +41,14 @@ class Service:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.running = False  # from the end of `start` to the beginning of `drain`
         self.stopping = asyncio.Event()
         self.recordings = RecordingPaths(config)
         self.records = RecordStore(config.records)
         self.engine = make_engine(config)
-        talks = tuple(Talk(r.brain, r.brain_options, r.pipeline, r.options) for r in config.route)
         self.workers = WorkerPool(
             config.conversation.workers,
-            WorkerSettings(
-                talks,
-                model_path=config.conversation.model_path,
-                brain_paths=config.conversation.brain_paths,
-                apology=self.recordings.apology,
-                log_level=config.log.level,
-                log_format=config.log.format,
-            ),
+            worker_settings(config, self.recordings.apology),
             config.conversation.stuck_seconds,
             WorkerHandlers(
                 lambda index, message: self.control.on_worker(index, message),
@@ -76,18 +71,32 @@ class Service:
 
     async def start(self) -> None:
         """Bind everything and begin to register; raises ConfigError."""
-        await self.records.open()
+        opening = asyncio.ensure_future(self.records.open())  # in its thread, before anything can be written
         for plane in self.planes:
             await plane.ready.wait()
-        self.workers.start(tuple((plane.table_fd, plane.table.rows) for plane in self.planes))
         await self.engine.start(self.control.on_engine)
+        self.workers.start(tuple((plane.table_fd, plane.table.rows) for plane in self.planes))
+        await opening
         if self.http is not None:
             await self.http.start()
+        self.running = True
         log.info("listening", sip=self.engine.listening(), http=self.config.http.listen or "off")
+
+    def adopt(self, config: Config) -> None:
+        """Put a configuration in force that differs only in what can be changed while calls go on."""
+        logging.configure(config.log, secrets_of(config), plane="sipagent")
+        self.recordings = RecordingPaths(config)
+        self.config = self.life.config = config
+        self.life.recordings = self.recordings
+        self.engine.update_trunks(tuple(trunk_account(trunk) for trunk in config.trunk))
+        if self.http is not None:
+            self.http.adopt(config)
+        self.workers.stuck_seconds = config.conversation.stuck_seconds
+        self.workers.reload(worker_settings(config, self.recordings.apology))
 
     async def drain(self) -> None:
         """Un-register, refuse new calls, let calls finish up to the limit, then end the rest."""
-        self.life.draining = True
+        self.running, self.life.draining = False, True
         limit = self.config.limits.drain_seconds
         log.info("draining", calls=self.life.count(), limit_s=limit)
         await self.engine.unregister()
@@ -119,8 +128,11 @@ class Service:
         await self.records.close()
 
 
-async def serve(config: Config) -> None:
-    """Run until SIGTERM or SIGINT: the first drains, a second one ends the calls at once."""
+async def serve(config: Config, path: Path | None = None) -> None:
+    """Run until SIGTERM or SIGINT: the first drains, a second one ends the calls at once.
+
+    SIGHUP reads the configuration file at `path` again.
+    """
     planes.prepare()
     service = Service(config)
     loop = asyncio.get_running_loop()
@@ -131,11 +143,13 @@ async def serve(config: Config) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop)
+    loop.add_signal_handler(signal.SIGHUP, lambda: reload(service, path, os.environ) if service.running else None)
     try:
         await service.start()
         notify.ready()
         async with asyncio.TaskGroup() as tasks:
-            beats = [tasks.create_task(service.workers.watch()), tasks.create_task(_watchdog(service))]
+            watching = (service.workers.watch(), service.control.sweep.watch(), _watchdog(service))
+            beats = [tasks.create_task(each) for each in watching]
             await service.stopping.wait()
             notify.stopping()
             draining = tasks.create_task(service.drain())

@@ -56,9 +56,8 @@ def run(
     """
     # A worker without its parent would hold the models' memory for ever.
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    configure(
-        msgspec.convert({"level": settings.log_level, "format": settings.log_format}, Log), plane=f"worker-{index}"
-    )
+    log_options = {"level": settings.log_level, "format": settings.log_format, "redact": settings.log_redact}
+    configure(msgspec.convert(log_options, Log), settings.secrets, plane=f"worker-{index}")
     add_paths(settings.brain_paths)
     asyncio.run(_serve(control, index, tables, wake_fd, settings))
 
@@ -139,7 +138,7 @@ class Worker:
 
     def _receive(self, message: ToWorker) -> None:
         if isinstance(message, Ping):
-            self._channel.send(Pong(message.number, self._lag.take_ms(), len(self._calls)))
+            self._channel.send(Pong(message.number, self._lag.take_ms(), tuple(self._calls)))
         elif isinstance(message, Stop):
             self._stopping = True
             self._leave_when_idle()

@@ -9,6 +9,7 @@ import msgspec
 from sipagent.errors import ConfigError
 from sipagent.pipeline.cascaded import Services
 from sipagent.pipeline.chat import ChatModel
+from sipagent.pipeline.services.cached_voice import CachedVoice
 from sipagent.pipeline.services.hibari import HibariVoice
 from sipagent.pipeline.services.openai_chat import ChatOptions, OpenAIChat
 from sipagent.pipeline.services.smart_turn import SmartTurn
@@ -46,11 +47,13 @@ class Models:
                 self._stt = whisper
             pace = (options.voice_speed, options.voice_seed)
             if pace not in self._voices:
+                varied = pace[1] == -1
                 voice = await asyncio.to_thread(
-                    HibariVoice, self._model_path, speed=pace[0], seed=None if pace[1] == -1 else pace[1]
+                    HibariVoice, self._model_path, speed=pace[0], seed=None if varied else pace[1]
                 )
                 await voice.warm_up()
-                self._voices[pace] = voice
+                # With a seed the same text is the same sound, so that greetings need to be computed only once.
+                self._voices[pace] = voice if varied else CachedVoice(voice)
             if options.end_of_turn and self._end_of_turn is None and not self._end_of_turn_missing:
                 try:
                     smart_turn = await asyncio.to_thread(SmartTurn, self._model_path)

@@ -1,9 +1,15 @@
-"""The conversation workers: started, watched, replaced; each call is talked by one of them."""
+"""The conversation workers: started, watched, replaced; each call is talked by one of them.
+
+A worker is replaced by another one in a free place: the fresh one starts, and when it is ready it takes the new calls,
+while the old one finishes its own and exits. There are twice as many places as workers, each with its own eventfd, so
+that both can be woken meanwhile.
+"""
 
 import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 import structlog
@@ -20,6 +26,15 @@ RESTART_AFTER_S: Final = 0.1
 MAX_RESTART_AFTER_S: Final = 10.0  # of a worker that dies again and again before it is ready
 
 
+class Duty(Enum):
+    """What a place is used for."""
+
+    SPARE = "spare"  # no process
+    FRESH = "fresh"  # being started to replace another one
+    SERVING = "serving"  # takes calls; started again when it dies
+    RETIRING = "retiring"  # finishes its calls, then leaves
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerHandlers:
     """What the owner wants to hear of."""
@@ -30,16 +45,19 @@ class WorkerHandlers:
 
 
 class Worker:
-    """One worker: a process, its channel, and the eventfd by which the media plane wakes it."""
+    """A place for a worker: its process, its channel, and the eventfd by which the media plane wakes it."""
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.duty = Duty.SPARE
+        self.replaces: Worker | None = None  # while FRESH
         self.plane: Plane | None = None
         self.channel: channel.Channel[FromWorker] | None = None
         self.ready = False
-        self.retiring = False
-        self.calls: set[str] = set()
+        self.lacks: frozenset[str] = frozenset()  # what it warned of when it became ready
+        self.calls: set[str] = set()  # that it was offered
+        self.leads: frozenset[str] = frozenset()  # that it says it leads
         self.pings = 0
         self.last_pong_at = 0.0
         self.lag_ms = 0.0
@@ -56,23 +74,40 @@ class WorkerPool:
     """All workers of the service."""
 
     def __init__(self, count: int, settings: WorkerSettings, stuck_seconds: float, handlers: WorkerHandlers) -> None:
+        self.stuck_seconds = stuck_seconds
+        self._count = count
         self._settings = settings
-        self._stuck_seconds = stuck_seconds
         self._handlers = handlers
         self._tables: tuple[tuple[int, int], ...] = ()
         self._stopping = False
-        self.workers = [Worker(index) for index in range(count)]
+        self._to_replace: list[Worker] = []
+        self.workers = [Worker(index) for index in range(2 * count)]
 
     @property
     def wake_fds(self) -> tuple[int, ...]:
-        """One eventfd per worker, for the media planes and the ears."""
+        """One eventfd per place, for the media planes and the ears."""
         return tuple(worker.wake_fd for worker in self.workers)
+
+    @property
+    def on_duty(self) -> list[Worker]:
+        """The places that are in use."""
+        return [worker for worker in self.workers if worker.duty is not Duty.SPARE]
 
     def start(self, tables: tuple[tuple[int, int], ...]) -> None:
         """Start every worker; `tables` are (memfd, rows) of the media planes, in order."""
         self._tables = tables
-        for worker in self.workers:
+        for worker in self.workers[: self._count]:
+            worker.duty = Duty.SERVING
             self._start(worker)
+
+    def reload(self, settings: WorkerSettings) -> None:
+        """Replace every worker that serves by a fresh one, which loads the brains anew."""
+        self._settings = settings
+        for fresh in self.workers:
+            if fresh.duty is Duty.FRESH and fresh.plane is not None:
+                fresh.plane.kill()  # it may have loaded what has just been changed
+        self._to_replace = [worker for worker in self.workers if worker.duty is Duty.SERVING]
+        self._replace_next()
 
     async def watch(self) -> None:
         """Ping every worker each second, for ever; one that has been stuck for too long is killed."""
@@ -82,7 +117,7 @@ class WorkerPool:
             for worker in self.workers:
                 if not worker.ready or worker.plane is None:
                     continue
-                if loop.time() - worker.last_pong_at > self._stuck_seconds:
+                if loop.time() - worker.last_pong_at > self.stuck_seconds:
                     log.error("worker is stuck, replacing it", worker=worker.index, calls=len(worker.calls))
                     worker.plane.kill()
                 else:
@@ -91,7 +126,7 @@ class WorkerPool:
 
     def pick(self, avoid: int = -1) -> Worker | None:
         """The worker with the fewest calls, ready ones first; not `avoid` while there is another."""
-        usable = [worker for worker in self.workers if worker.plane is not None and not worker.retiring]
+        usable = [worker for worker in self.workers if worker.plane is not None and worker.duty is Duty.SERVING]
         responsive = [worker for worker in usable if worker.index != avoid]
         return min(
             responsive or usable,
@@ -141,28 +176,75 @@ class WorkerPool:
     def _says(self, worker: Worker, message: FromWorker) -> None:
         now = asyncio.get_running_loop().time()
         if isinstance(message, Pong):
-            worker.last_pong_at, worker.lag_ms = now, message.lag_ms
+            worker.last_pong_at, worker.lag_ms, worker.leads = now, message.lag_ms, frozenset(message.calls)
         elif isinstance(message, Ready):
             worker.ready, worker.last_pong_at, worker.failed_starts = True, now, 0
+            worker.lacks = frozenset(message.warnings)
             log.info("worker ready", worker=worker.index, pid=message.pid)
             for warning in message.warnings:
                 log.warning("worker lacks something", worker=worker.index, problem=warning)
+            if worker.duty is Duty.FRESH and not self._take_over(worker):
+                return
             self._handlers.on_ready(worker.index)
         else:
             self._handlers.on_message(worker.index, message)
 
     def _gone(self, worker: Worker, code: int) -> None:
-        was_ready = worker.ready
-        worker.ready, worker.plane = False, None
+        was_ready, duty = worker.ready, worker.duty
+        worker.ready, worker.plane, worker.leads = False, None, frozenset()
         if worker.channel is not None:
             worker.channel.close()
             worker.channel = None
         if self._stopping:
             return
-        log.error("worker died", worker=worker.index, exit_code=code, calls=len(worker.calls))
+        if duty is Duty.RETIRING and code == 0:
+            log.info("worker has retired", worker=worker.index)
+        else:
+            log.error("worker died", worker=worker.index, exit_code=code, calls=len(worker.calls))
+            worker.restarts += 1
         worker.calls.clear()
-        worker.restarts += 1
-        worker.failed_starts = 0 if was_ready else worker.failed_starts + 1
-        delay = min(MAX_RESTART_AFTER_S, RESTART_AFTER_S * 2**worker.failed_starts)
-        asyncio.get_running_loop().call_later(delay, self._start, worker)
+        if duty is Duty.SERVING:
+            worker.failed_starts = 0 if was_ready else worker.failed_starts + 1
+            delay = min(MAX_RESTART_AFTER_S, RESTART_AFTER_S * 2**worker.failed_starts)
+            asyncio.get_running_loop().call_later(delay, self._restart, worker)
+        else:
+            worker.duty, worker.replaces = Duty.SPARE, None
+            self._replace_next()
         self._handlers.on_lost(worker.index)
+
+    def _restart(self, worker: Worker) -> None:
+        if worker.duty is Duty.SERVING and worker.plane is None:  # unless it was replaced meanwhile
+            self._start(worker)
+
+    # ---- replacement
+
+    def _replace_next(self) -> None:
+        """Start fresh workers for those that are to be replaced, as far as there are free places."""
+        while self._to_replace:
+            fresh = next((worker for worker in self.workers if worker.duty is Duty.SPARE), None)
+            if fresh is None:
+                log.info("replacing workers waits for calls of retired ones", workers=len(self._to_replace))
+                return
+            fresh.duty, fresh.replaces = Duty.FRESH, self._to_replace.pop(0)
+            fresh.failed_starts = 0
+            self._start(fresh)
+
+    def _take_over(self, fresh: Worker) -> bool:
+        """The fresh worker is ready: new calls are its own, the old one finishes its calls.
+
+        False when it lacks what the old one had: code that cannot be loaded does not replace code that works.
+        """
+        old = fresh.replaces
+        if old is not None and old.ready and not fresh.lacks <= old.lacks:
+            log.error("the new code is worse than the old, which goes on", worker=old.index)
+            fresh.duty = Duty.RETIRING
+            fresh.send(Stop())
+            return False
+        fresh.duty, fresh.replaces = Duty.SERVING, None
+        if old is not None:
+            old.duty = Duty.RETIRING
+            log.info("worker retires", worker=old.index, replaced_by=fresh.index, calls=len(old.calls))
+            if old.plane is None:  # it died meanwhile, and would have been started again
+                old.duty = Duty.SPARE
+            old.send(Stop())
+        return True
