@@ -71,6 +71,7 @@ class Bindings:
         self.realms: dict[str, frozenset[str]] = {}
         self._layer, self._emit, self._keepalive_s = layer, emit, keepalive_s
         self._bindings: dict[str, _Binding] = {}
+        self._keepalives: dict[str, _Keepalive] = {}
         self._agenda = Agenda()
 
     @property
@@ -84,7 +85,7 @@ class Bindings:
             if isinstance(machine, _Binding):
                 machine.registration.on_deadline(now)
                 self._run(machine, now)
-            elif isinstance(machine, _Keepalive):
+            elif isinstance(machine, _Keepalive) and self._keepalives.get(machine.account.name) is machine:
                 self._ping(machine, now)
 
     def states(self) -> Mapping[str, RegistrationChanged]:
@@ -123,7 +124,27 @@ class Bindings:
     def keep_alive(self, account: TrunkAccount, now: float) -> None:
         """OPTIONS at intervals, the first after a random part of one."""
         if self._keepalive_s > 0:
-            self._agenda.watch(_Keepalive(account, now + self._keepalive_s * self._layer.rng.random()))
+            keepalive = _Keepalive(account, now + self._keepalive_s * self._layer.rng.random())
+            self._keepalives[account.name] = keepalive
+            self._agenda.watch(keepalive)
+
+    def leave(self, trunk: str, now: float) -> None:
+        """Give one registration up, and ping its trunk no more; `forget` follows when it is not `leaving_from`."""
+        self._keepalives.pop(trunk, None)
+        binding = self._bindings.get(trunk)
+        if binding is not None:
+            binding.registration.unregister(now)
+            self._run(binding, now)
+
+    def leaving_from(self, trunk: str) -> bool:
+        """Whether this registration still waits to be given up."""
+        binding = self._bindings.get(trunk)
+        return binding is not None and binding.registration.phase is Phase.LEAVING
+
+    def forget(self, trunk: str) -> None:
+        """A trunk that we have left."""
+        self._bindings.pop(trunk, None)
+        self.realms.pop(trunk, None)
 
     def unregister(self, now: float) -> None:
         """Give all of them up."""

@@ -59,7 +59,7 @@ class UserAgent:
             settings.user_agent,
             self.ladders.note,
         )
-        self._accounts = {account.name: account for account in settings.trunks}
+        self.accounts = {account.name: account for account in settings.trunks}
         self._identify = identify
         self.servers: dict[str, set[str]] = {}  # addresses of each trunk's server, as they become known
         self._calls: dict[str, Call] = {}  # by handle
@@ -136,7 +136,7 @@ class UserAgent:
 
     def place(self, wanted: PlaceCall, now: float) -> str:
         """Send INVITE; gives the handle. LocalError for an address that is none."""
-        account = self._accounts.get(wanted.trunk)
+        account = self.accounts.get(wanted.trunk)
         routes = self.bindings.service_route(wanted.trunk)
         sequence = self.layer.rng.randrange(1, 2**16)
         request, hop = invite(wanted, account, routes, self.layer.token(), self.layer.token(24), sequence)
@@ -164,7 +164,7 @@ class UserAgent:
         call = self._calls.get(handle)
         if call is None:
             return
-        account, target = self._accounts.get(call.trunk), refer_to.strip()
+        account, target = self.accounts.get(call.trunk), refer_to.strip()
         if not target.lower().startswith(("sip:", "sips:", "tel:")):
             server = server_uri(account) if account else call.dialog.target if call.dialog else ""
             target = number_at(bare(server), target)
@@ -270,7 +270,7 @@ class UserAgent:
         """Only the trunk's own server may ask for its password, never the peer of a call (SIP digest leak)."""
         if not self._may_ask(call.trunk, flow):
             return None
-        account = self._accounts.get(call.trunk)
+        account = self.accounts.get(call.trunk)
         if (
             call.authentication is None
             and account is not None

@@ -237,6 +237,15 @@ class SipEngine(Protocol):
     async def unregister(self) -> None:
         """Give up the registrations, so that no new call comes; calls go on."""
 
+    def update_trunks(self, trunks: tuple[TrunkAccount, ...]) -> None:
+        """Have these trunks from now on: register at new ones, leave those that are gone, begin anew with changed ones.
+
+        Calls go on, also those of trunks that are gone.
+        """
+
+    def handles(self) -> tuple[str, ...]:
+        """The calls that neither side has ended yet."""
+
     def listening(self) -> tuple[str, ...]:
         """The bound addresses, as in `EngineSettings.listen` with real ports."""
 

@@ -9,6 +9,7 @@ import structlog
 from sipagent.errors import RemoteError
 from sipagent.sip import header
 from sipagent.sip.bindings import contact_user, first_hop, server_uri
+from sipagent.sip.call_state import CallState
 from sipagent.sip.core import UserAgent
 from sipagent.sip.engine import (
     EngineEvent,
@@ -31,6 +32,7 @@ from sipagent.sip.transport import Transports
 
 # Whoever opens the door to all wants their calls too; what is left is protection from a flood.
 OPEN_LIMITS = GuardLimits(source_rate=2_000, source_burst=4_000, strangers_rate=4_000, strangers_burst=8_000)
+ENDING = (CallState.LEAVING, CallState.CANCELLING, CallState.ENDED)
 LINGER_S = 1.5  # at the end, for the answers to our last requests
 _log = structlog.get_logger("sip")
 EventHandler = Callable[[EngineEvent], None]
@@ -98,6 +100,25 @@ class NativeEngine:
         """Give up the registrations, so that no new call comes; calls go on."""
         self._agent.bindings.unregister(time.monotonic())
         self._flush()
+
+    def update_trunks(self, trunks: tuple[TrunkAccount, ...]) -> None:
+        """Have these trunks from now on; calls go on, also those of trunks that are gone."""
+        before = {trunk.name: trunk for trunk in self._settings.trunks}
+        self._settings = replace(self._settings, trunks=trunks)
+        self._agent.accounts = {trunk.name: trunk for trunk in trunks}
+        for trunk in trunks:
+            if trunk != before.get(trunk.name):
+                self._addresses.setdefault(trunk.name, set())
+                if trunk.allow:  # else those of its server stay until they are known anew
+                    self._guard.set_networks(trunk.name, trunk.allow)
+                self._spawn(self._renew_trunk(trunk))
+        for name in before.keys() - self._agent.accounts.keys():
+            self._guard.set_networks(name, ())
+            self._spawn(self._leave_trunk(name))
+
+    def handles(self) -> tuple[str, ...]:
+        """The calls that neither side has ended yet."""
+        return tuple(call.handle for call in self._agent.calls() if call.state not in ENDING)
 
     def listening(self) -> tuple[str, ...]:
         """The bound addresses, as in `EngineSettings.listen` with real ports."""
@@ -344,6 +365,24 @@ class NativeEngine:
             self._agent.bindings.register(trunk, contact, rewrite, now)
         self._agent.bindings.keep_alive(trunk, now)
         self._flush()
+
+    async def _renew_trunk(self, trunk: TrunkAccount) -> None:
+        """Leave what was there by this name, then begin: a late un-REGISTER must not meet the new binding."""
+        await self._leave_trunk(trunk.name)
+        if trunk in self._settings.trunks:  # unless it has changed again
+            self._addresses[trunk.name] = set()
+            await self._begin_trunk(trunk)
+
+    async def _leave_trunk(self, name: str) -> None:
+        now = time.monotonic()
+        self._agent.bindings.leave(name, now)
+        self._flush()
+        end = now + LINGER_S
+        while self._agent.bindings.leaving_from(name) and time.monotonic() < end:  # noqa: ASYNC110 - the core has no event loop
+            await asyncio.sleep(0.02)
+        self._agent.bindings.forget(name)
+        self._addresses.pop(name, None)
+        self._agent.servers.pop(name, None)
 
     def _contact(self, trunk: TrunkAccount, target: Target | None) -> tuple[str, bool]:
         """Our Contact URI towards a trunk, and whether the registrar may correct it (RFC 3581 by UDP only)."""
