@@ -20,6 +20,7 @@ BASE = """\
 [sip]
 listen = ["udp:127.0.0.1:{sip_port}", "tcp:127.0.0.1:{sip_port}"]
 accept_unknown_sources = true
+keepalive_seconds = 0
 
 [media]
 address = "127.0.0.1"
