@@ -34,4 +34,4 @@ async def test_the_end_of_the_other_side_is_told_once() -> None:
     end = channel.Channel[FromWorker](ours, FromWorker, lambda message: None, closed.set)
     theirs.close()
     await asyncio.wait_for(closed.wait(), 5)
-    end.send(Pong(1, 0.0, 0))  # type: ignore[arg-type]
+    end.send(Pong(1, 0.0))  # type: ignore[arg-type]
