@@ -35,6 +35,7 @@ def protocols(description) -> list[tuple[str, int]]:
 # ---- the line
 
 
+@pytest.mark.rfc("4568", "9.1", "MUST", role="both", text="the RFC's example is read: lifetime and MKI too")
 def test_the_line_of_rfc_4568_section_9_1_is_read():
     crypto = parse_crypto("1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz|2^20")
     assert (crypto.tag, crypto.suite, crypto.lifetime_packets) == (1, "AES_CM_128_HMAC_SHA1_80", 1 << 20)
@@ -49,6 +50,7 @@ def test_every_suite_needs_its_own_key_length(suite):
     assert parse_crypto(f"1 {suite} inline:{longer}") is None
 
 
+@pytest.mark.rfc("4568", "6.3", "MUST", role="both", text="NULL ciphers and UNENCRYPTED_* are never taken")
 @pytest.mark.parametrize(
     "value",
     [
@@ -80,6 +82,7 @@ def test_harmless_parameters_are_accepted(extra):
     assert parse_crypto(f"1 AES_CM_128_HMAC_SHA1_80 inline:{KEY}{extra}") is not None
 
 
+@pytest.mark.rfc("4568", "7.1", "SHOULD", role="both", text="keys do not show in logs")
 def test_keys_do_not_show_in_a_repr():
     result = answered(REQUIRED, "m=audio 4000 RTP/SAVP 0", KEY_80)
     assert "key" not in repr(parse_crypto(KEY_80[9:])).replace("Crypto", "")
@@ -89,6 +92,7 @@ def test_keys_do_not_show_in_a_repr():
 # ---- answering
 
 
+@pytest.mark.rfc("4568", "5.1.2", "MUST", role="answerer", text="the answer repeats the tag with a key of its own")
 def test_a_secure_offer_is_answered_with_a_key_of_our_own_under_its_tag():
     result = answered(OPTIONAL, "m=audio 4000 RTP/SAVP 0", KEY_80.replace("crypto:1", "crypto:7"))
     keys = result.negotiated.srtp
@@ -107,6 +111,7 @@ def test_the_first_offered_suite_that_we_allow_is_taken():
     assert answered(only_cm, *lines).negotiated.srtp.profile == "AES_CM_128_HMAC_SHA1_80"
 
 
+@pytest.mark.rfc("3711", "9", "MUST", role="answerer", text="off, optional, required: required means required")
 @pytest.mark.parametrize(
     ("policy", "lines", "encrypted"),
     [
@@ -138,6 +143,7 @@ def test_of_two_audio_lines_the_encrypted_one_is_taken_when_we_can():
     assert protocols(answered(OFF, *lines).description) == [("RTP/AVP", 16000), ("RTP/SAVP", 0)]
 
 
+@pytest.mark.rfc("4568", "7.1.4", "MUST", role="answerer", text="no downgrade by a later offer: 488")
 def test_an_encrypted_stream_is_never_taken_back_to_plain():
     for profile, options in (("RTP/SAVP", {}), ("RTP/AVP", {"encrypted": True})):
         first = answered(OPTIONAL, f"m=audio 4000 {profile} 0", KEY_80)
@@ -151,6 +157,7 @@ def test_a_stream_for_which_keys_were_offered_in_vain_may_go_on_plain():
     assert answered(OPTIONAL, "m=audio 4000 RTP/AVP 0", "a=sendonly", previous=offer).negotiated.held
 
 
+@pytest.mark.rfc("4568", "7.1.4", "SHOULD", role="both", text="the key stays through hold, so that the stream goes on")
 def test_our_key_stays_through_hold_so_that_the_stream_goes_on():
     first = answered(OPTIONAL, "m=audio 4000 RTP/SAVP 0", KEY_80)
     held = answer(
@@ -170,6 +177,7 @@ def test_too_few_random_bytes_are_refused():
 # ---- offering
 
 
+@pytest.mark.rfc("4568", "5.1.1", "MUST", role="offerer", text="every crypto line of an offer has a key of its own")
 @pytest.mark.parametrize(("policy", "protocol"), [(OPTIONAL, "RTP/AVP"), (REQUIRED, "RTP/SAVP")])
 def test_an_offer_has_a_key_of_its_own_for_every_suite(policy, protocol):
     offer = make_offer(policy, *US, session_id=1, srtp_secret=SECRET)
@@ -199,6 +207,7 @@ def test_an_optional_offer_may_be_answered_plain_a_required_or_encrypted_one_may
         accept_answer(make_offer(REQUIRED, *US, session_id=1, srtp_secret=SECRET), plain, REQUIRED)
 
 
+@pytest.mark.rfc("4568", "5.1.3", "MUST", role="offerer", text="an answer with a tag that was not offered is refused")
 def test_an_answer_with_a_tag_or_suite_that_was_not_offered_is_refused():
     offer = make_offer(REQUIRED, *US, session_id=1, srtp_secret=SECRET)
     for line in (KEY_80.replace("crypto:1", "crypto:9"), KEY_80.replace("_80", "_32")):

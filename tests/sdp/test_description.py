@@ -20,6 +20,7 @@ from sipagent.sdp.description import (
 HEAD = b"v=0\r\no=- 1 2 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n"
 
 
+@pytest.mark.rfc("8866", "5", "MUST", role="both", text="a description is read with all of its lines")
 def test_a_description_of_rfc_4317_is_read_whole():
     data = (
         b"v=0\r\no=alice 2890844526 2890844527 IN IP4 host.atlanta.example.com\r\ns= \r\n"
@@ -38,6 +39,7 @@ def test_a_description_of_rfc_4317_is_read_whole():
     assert serialize(description) == data
 
 
+@pytest.mark.rfc("8866", "5.7", "MUST", role="both", text="c= and a= of the session hold where the stream has none")
 def test_media_level_overrides_what_the_session_says():
     description = parse(
         HEAD
@@ -49,6 +51,7 @@ def test_media_level_overrides_what_the_session_says():
     assert [inherited(description, media, "ptime") for media in (first, second)] == ["30", "10"]
 
 
+@pytest.mark.rfc("8866", "5", "SHOULD", role="both", text="bare line feeds and missing lines are tolerated")
 def test_bare_line_feeds_missing_lines_and_disorder_are_tolerated():
     description = parse(b"v=0\nb=AS:64\no=- 1 1 IN IP4 192.0.2.1\ni=hello\n\nm=audio 4000 RTP/AVP 0\n")
     assert description.name == "-"
@@ -56,6 +59,7 @@ def test_bare_line_feeds_missing_lines_and_disorder_are_tolerated():
     assert parse(serialize(description)) == description
 
 
+@pytest.mark.rfc("8866", "5.13", "MUST", role="both", text="unknown attributes are passed over")
 def test_what_is_not_utf_8_and_what_is_unknown_does_not_hurt():
     description = parse(HEAD + b"x=what\r\na=tool:\xff\xfe\r\n")
     assert description.attributes == (Attribute("tool", "\N{REPLACEMENT CHARACTER}" * 2),)
@@ -94,6 +98,9 @@ def test_a_broken_line_is_refused_by_its_number(data, line):
     assert caught.value.offset == line
 
 
+@pytest.mark.rfc(
+    "8866", "7", "SHOULD", role="both", text="lines, streams, formats and line lengths are limited before they are read"
+)
 @pytest.mark.parametrize(
     ("fits", "too_much"),
     [
@@ -109,6 +116,7 @@ def test_limits_hold_to_the_unit(fits, too_much):
         parse(too_much)
 
 
+@pytest.mark.rfc("8866", "7", "SHOULD", role="both", text="more than 64 kB are refused unread")
 def test_more_than_64_kilobytes_are_refused_before_they_are_read():
     line = b"a=" + b"x" * 190 + b"\r\n"
     body = HEAD + line * 337
@@ -168,6 +176,7 @@ def test_what_is_serialized_parses_to_itself(description):
     assert parse(serialize(description)) == description
 
 
+@pytest.mark.rfc("8866", "7", "MUST", role="both", text="any bytes are read or refused, never more")
 @given(st.binary(max_size=300) | st.binary(max_size=200).map(lambda tail: HEAD + tail))
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_are_read_or_refused_with_parse_error_only(data):

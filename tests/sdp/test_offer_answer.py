@@ -35,6 +35,8 @@ def text_of(description) -> list[str]:
 # ---- offering
 
 
+@pytest.mark.rfc("3264", "5.1", "MUST", role="offerer", text="formats stand in order of preference")
+@pytest.mark.rfc("4733", "2.4.1", "MUST", role="offerer", text="telephone-event is offered with its events")
 def test_an_offer_lists_our_codecs_in_our_order_with_telephone_events():
     offer = make_offer(ALL, *US, session_id=42)
     assert text_of(offer) == [
@@ -74,6 +76,7 @@ def test_a_policy_with_an_unknown_codec_is_refused():
 # ---- answering: codecs and payload types
 
 
+@pytest.mark.rfc("3264", "6.1", "SHOULD", role="answerer", text="the answer follows the offerer's order")
 def test_the_offerers_order_decides_and_one_codec_is_answered():
     result = answered("m=audio 4000 RTP/AVP 18 8 0 9 101", "a=rtpmap:101 telephone-event/8000")
     assert result.negotiated.send == PCMA
@@ -97,6 +100,7 @@ def test_a_sibling_of_the_same_rate_may_arrive_although_one_codec_was_answered()
     assert result.negotiated.receive == (PCMU, PCMA)
 
 
+@pytest.mark.rfc("3264", "6.1", "SHOULD", role="answerer", text="dynamic payload types keep the offerer's numbers")
 def test_dynamic_payload_types_keep_the_offerers_numbers():
     result = answered(
         "m=audio 4000 RTP/AVP 111 118",
@@ -112,6 +116,13 @@ def test_dynamic_payload_types_keep_the_offerers_numbers():
     assert "a=fmtp:118 0-15" in text  # no more than was offered
 
 
+@pytest.mark.rfc(
+    "8866",
+    "6.6",
+    "MUST",
+    role="both",
+    text="an rtpmap overrides the static meaning; without one the static meaning holds",
+)
 def test_an_rtpmap_overrides_the_static_meaning_of_a_payload_type():
     result = answered("m=audio 4000 RTP/AVP 0 8", "a=rtpmap:0 opus/48000/2")
     assert result.negotiated.send == PCMA
@@ -121,11 +132,13 @@ def test_an_rtpmap_overrides_the_static_meaning_of_a_payload_type():
         answered("m=audio 4000 RTP/AVP 96", "a=rtpmap:96 PCMU/16000")
 
 
+@pytest.mark.rfc("3551", "4.5.2", "MUST", role="both", text="G.722 counts at 8 kHz")
 def test_g722_samples_at_16_khz_and_counts_at_8_even_when_the_offer_says_otherwise():
     assert answered("m=audio 4000 RTP/AVP 9").negotiated.send == G722
     assert answered("m=audio 4000 RTP/AVP 9", "a=rtpmap:9 G722/16000").negotiated.send == G722
 
 
+@pytest.mark.rfc("4733", "2.5.1.2", "SHOULD", role="answerer", text="a telephone-event for each clock rate is answered")
 def test_every_clock_rate_of_telephone_event_is_answered_the_streams_own_first():
     result = answered(
         "m=audio 4000 RTP/AVP 0 96 97", "a=rtpmap:96 telephone-event/48000", "a=rtpmap:97 telephone-event/8000"
@@ -134,6 +147,7 @@ def test_every_clock_rate_of_telephone_event_is_answered_the_streams_own_first()
     assert result.description.media[0].formats == ("0", "96", "97")
 
 
+@pytest.mark.rfc("3389", "4", "SHOULD", role="answerer", text="comfort noise is accepted when offered")
 def test_comfort_noise_is_accepted_when_offered():
     assert answered("m=audio 4000 RTP/AVP 0 13").negotiated.comfort_noise == 13
     assert answered("m=audio 4000 RTP/AVP 0").negotiated.comfort_noise == -1
@@ -143,6 +157,7 @@ def test_comfort_noise_is_accepted_when_offered():
     assert (result.negotiated.comfort_noise, result.negotiated.telephone_event) == (-1, ())
 
 
+@pytest.mark.rfc("3261", "13.3.1.3", "SHOULD", role="answerer", text="an offer without anything for us gets 488")
 @pytest.mark.parametrize(
     "lines",
     [
@@ -165,6 +180,7 @@ def test_an_offer_without_anything_for_us_is_answered_488(lines):
 # ---- several m= lines
 
 
+@pytest.mark.rfc("3264", "6", "MUST", role="answerer", text="every m-line is answered, what we do not take with port 0")
 def test_every_m_line_is_answered_and_what_we_do_not_take_gets_port_0():
     result = answered(
         "m=video 5000 RTP/AVP 31",
@@ -184,6 +200,7 @@ def test_every_m_line_is_answered_and_what_we_do_not_take_gets_port_0():
     assert (result.negotiated.media_index, result.negotiated.remote_port) == (2, 5004)
 
 
+@pytest.mark.rfc("3264", "8", "MUST", role="offerer", text="a later offer never has fewer m-lines")
 def test_a_later_offer_of_ours_keeps_every_m_line_and_every_payload_type():
     first = answered(
         "m=video 5000 RTP/AVP 31", "m=audio 5002 RTP/AVP 8 101 97", "a=rtpmap:101 G726-32/8000",
@@ -198,6 +215,7 @@ def test_a_later_offer_of_ours_keeps_every_m_line_and_every_payload_type():
     assert offer.origin.version == first.description.origin.version + 1
 
 
+@pytest.mark.rfc("3264", "8.3.2", "MUST", role="offerer", text="a payload type keeps its meaning for the whole session")
 def test_a_payload_type_that_is_taken_is_not_given_another_meaning():
     first = answered("m=audio 5002 RTP/AVP 101", "a=rtpmap:101 PCMU/8000")
     offer = make_offer(MediaPolicy(), *US, session_id=42, previous=first.description)
@@ -208,6 +226,13 @@ def test_a_payload_type_that_is_taken_is_not_given_another_meaning():
 # ---- direction and hold
 
 
+@pytest.mark.rfc(
+    "3264",
+    "6.1",
+    "MUST",
+    role="answerer",
+    text="sendonly is answered by recvonly or inactive, recvonly by sendonly or inactive, inactive by inactive",
+)
 @pytest.mark.parametrize(
     ("offered", "answer_line", "sending", "receiving", "held"),
     [
@@ -224,6 +249,7 @@ def test_the_answer_mirrors_the_direction(offered, answer_line, sending, receivi
     assert (got.sending, got.receiving, got.held) == (sending, receiving, held)
 
 
+@pytest.mark.rfc("3264", "6.1", "MUST", role="answerer", text="the direction never exceeds the offer")
 def test_the_answer_never_exceeds_our_wish_or_the_offer():
     for offered in Direction:
         for wish in Direction:
@@ -233,17 +259,20 @@ def test_the_answer_never_exceeds_our_wish_or_the_offer():
     assert Direction.SENDONLY.answer(Direction.SENDONLY) is Direction.INACTIVE
 
 
+@pytest.mark.rfc("8866", "6.7", "MUST", role="both", text="a direction of the session holds where the stream has none")
 def test_a_direction_of_the_session_holds_where_the_stream_has_none():
     assert answered("a=sendonly", "m=audio 4000 RTP/AVP 0").negotiated.held
     assert not answered("a=sendonly", "m=audio 4000 RTP/AVP 0", "a=sendrecv").negotiated.held
 
 
+@pytest.mark.rfc("3264", "8.4", "MUST", role="answerer", text="hold by c=0.0.0.0 stops our sending")
 def test_old_hold_by_0_0_0_0_stops_our_sending():
     result = answered("m=audio 4000 RTP/AVP 0", c="IN IP4 0.0.0.0")
     assert (result.negotiated.sending, result.negotiated.receiving, result.negotiated.held) == (False, True, True)
     assert "a=recvonly" in text_of(result.description)
 
 
+@pytest.mark.rfc("3264", "8.4", "SHOULD", role="both", text="hold and resume end where they began")
 def test_hold_and_resume_end_where_they_began():
     offer = sdp("m=audio 4000 RTP/AVP 0")
     before = answer(offer, ALL, *US, session_id=42)
@@ -258,6 +287,7 @@ def test_hold_and_resume_end_where_they_began():
 # ---- o= version
 
 
+@pytest.mark.rfc("3264", "8", "MUST", role="offerer", text="o= version: one more per change, the same when unchanged")
 def test_an_unchanged_description_keeps_its_version_and_a_changed_one_gets_the_next():
     offer = make_offer(ALL, *US, session_id=42)
     assert make_offer(ALL, *US, session_id=99, previous=offer) == offer
@@ -268,6 +298,7 @@ def test_an_unchanged_description_keeps_its_version_and_a_changed_one_gets_the_n
     assert again == first
 
 
+@pytest.mark.rfc("3264", "6", "MUST", role="answerer", text="t= of the answer equals the offer's")
 def test_the_answer_repeats_the_offers_time_line():
     offer = parse(
         b"v=0\r\no=- 1 1 IN IP4 198.51.100.7\r\ns=-\r\nc=IN IP4 198.51.100.7\r\nt=5 9\r\nm=audio 4000 RTP/AVP 0\r\n"
@@ -278,6 +309,7 @@ def test_the_answer_repeats_the_offers_time_line():
 # ---- ending a stream
 
 
+@pytest.mark.rfc("3264", "8.2", "MUST", role="answerer", text="port 0 in a later offer ends the stream")
 def test_port_0_in_a_later_offer_ends_the_stream_and_is_answered_with_port_0():
     first = answered("m=audio 4000 RTP/AVP 0")
     ended = answered("m=audio 0 RTP/AVP 0", previous=first.description)
@@ -287,6 +319,9 @@ def test_port_0_in_a_later_offer_ends_the_stream_and_is_answered_with_port_0():
     assert back.negotiated.send == PCMU
 
 
+@pytest.mark.rfc(
+    "3264", "8", "MUST", role="answerer", text="a later offer that does not suit is refused; the session stays"
+)
 def test_a_later_offer_that_does_not_suit_is_refused_and_not_taken_for_an_end():
     first = answered("m=audio 4000 RTP/AVP 0")
     with pytest.raises(NoCommonCodec):
@@ -296,6 +331,7 @@ def test_a_later_offer_that_does_not_suit_is_refused_and_not_taken_for_an_end():
 # ---- packet time
 
 
+@pytest.mark.rfc("8866", "6.4", "SHOULD", role="both", text="ptime 10 to 60 is followed, maxptime kept")
 @pytest.mark.parametrize(
     ("lines", "ptime_ms"),
     [
@@ -323,6 +359,7 @@ def test_the_packet_time_follows_the_far_end_within_bounds(lines, ptime_ms):
 # ---- RTCP
 
 
+@pytest.mark.rfc("3605", "2.1", "MUST", role="both", text="a=rtcp names where RTCP goes")
 @pytest.mark.parametrize(
     ("lines", "address", "port"),
     [
@@ -340,6 +377,7 @@ def test_rtcp_goes_where_the_offer_says_unless_that_is_forbidden(lines, address,
     assert (got.rtcp_address, got.rtcp_port) == (address, port)
 
 
+@pytest.mark.rfc("5761", "5.1.1", "MUST", role="both", text="rtcp-mux holds when both sides say so")
 def test_rtcp_mux_needs_both_sides():
     assert "a=rtcp-mux" not in text_of(answered("m=audio 4000 RTP/AVP 0").description)
     no_mux = replace(ALL, rtcp_mux=False)
@@ -352,6 +390,13 @@ def test_rtcp_mux_needs_both_sides():
 # ---- addresses
 
 
+@pytest.mark.rfc(
+    "8866",
+    "7",
+    "SHOULD",
+    role="both",
+    text="never media to loopback, multicast, broadcast or metadata addresses (IPv4)",
+)
 @pytest.mark.parametrize(
     "c",
     [
@@ -373,12 +418,14 @@ def test_media_is_never_sent_to_a_forbidden_address(c):
         answered("m=audio 4000 RTP/AVP 0", c=c)
 
 
+@pytest.mark.rfc("8866", "7", "SHOULD", role="both", text="never media to forbidden addresses (IPv6)")
 @pytest.mark.parametrize("c", ["::1", "ff02::1", "fe80::1", "fe80::1%eth0", "::ffff:169.254.169.254", "192.0.2.1"])
 def test_media_is_never_sent_to_a_forbidden_ipv6_address(c):
     with pytest.raises(NoCommonCodec):
         answered("m=audio 4000 RTP/AVP 0", c=f"IN IP6 {c}", address="2001:db8::10")
 
 
+@pytest.mark.rfc("8866", "7", "SHOULD", role="both", text="a port below 1024 is refused")
 def test_a_port_below_1024_is_refused():
     with pytest.raises(NoCommonCodec, match="1024"):
         answered("m=audio 1023 RTP/AVP 0")
@@ -401,6 +448,7 @@ def test_networks_can_be_allowed_and_denied_by_name():
         answered("m=audio 4000 RTP/AVP 0", policy=denying)
 
 
+@pytest.mark.rfc("8866", "5.7", "MUST", role="both", text="c=IN IP6 is negotiated")
 def test_ipv6_streams_are_negotiated():
     result = answered("m=audio 4000 RTP/AVP 0", c="IN IP6 2001:db8::7", address="2001:db8::10")
     assert result.negotiated.remote_address == "2001:db8::7"
@@ -410,6 +458,7 @@ def test_ipv6_streams_are_negotiated():
 # ---- accepting an answer
 
 
+@pytest.mark.rfc("3264", "7", "MUST", role="offerer", text="the answer's first format is sent, ours are received")
 def test_an_answer_is_accepted_with_its_first_codec_and_our_payload_types_to_receive():
     offer = make_offer(ALL, *US, session_id=1)
     got = accept_answer(
@@ -422,6 +471,7 @@ def test_an_answer_is_accepted_with_its_first_codec_and_our_payload_types_to_rec
     assert (got.remote_address, got.remote_port) == ("198.51.100.7", 4000)
 
 
+@pytest.mark.rfc("3264", "5.1", "MUST", role="offerer", text="asymmetric payload types are kept apart")
 def test_an_asymmetric_payload_type_is_sent_as_theirs_and_received_as_ours():
     offer = make_offer(MediaPolicy(codecs=("PCMA",)), *US, session_id=1)
     got = accept_answer(offer, sdp("m=audio 4000 RTP/AVP 97", "a=rtpmap:97 PCMA/8000"), ALL)
@@ -450,10 +500,14 @@ def test_the_direction_that_holds_is_what_both_said(wish, said, sending, receivi
     assert (got.sending, got.receiving, got.held) == (sending, receiving, held)
 
 
+@pytest.mark.rfc("3264", "6", "MUST", role="offerer", text="a stream answered with port 0 is no stream")
 def test_a_stream_refused_by_port_0_is_no_stream():
     assert accept_answer(make_offer(ALL, *US, session_id=1), sdp("m=audio 0 RTP/AVP 0"), ALL) is None
 
 
+@pytest.mark.rfc(
+    "3264", "6", "MUST", role="offerer", text="an answer with another number of m-lines or media is refused"
+)
 @pytest.mark.parametrize(
     "lines",
     [
@@ -471,6 +525,7 @@ def test_an_answer_that_does_not_fit_the_offer_is_refused(lines):
         accept_answer(offer, sdp(*lines), ALL)
 
 
+@pytest.mark.rfc("6337", "5", "SHOULD", role="both", text="what we offer and what we answer agree")
 def test_our_offer_and_our_answer_agree_with_each_other():
     offer = make_offer(ALL, *US, session_id=1)
     result = answer(offer, ALL, "192.0.2.20", 18000, session_id=2)

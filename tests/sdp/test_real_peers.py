@@ -99,6 +99,7 @@ a=ptime:40
 """
 
 
+@pytest.mark.rfc("3264", "6", "MUST", role="answerer", text="offers of real far ends are answered")
 @pytest.mark.parametrize(
     ("offer", "local", "codec", "send_events", "suite", "ptime_ms"),
     [
@@ -124,6 +125,7 @@ def test_offers_of_the_field_are_answered(offer, local, codec, send_events, suit
     assert (mirror.srtp.remote, mirror.srtp.local) == (got.srtp.local, got.srtp.remote) if suite and mirror else True
 
 
+@pytest.mark.rfc("3264", "7", "MUST", role="offerer", text="a gateway's answer to our offer is taken")
 def test_a_gateways_answer_to_our_offer_is_taken():
     policy = MediaPolicy(("G722", "PCMU", "PCMA"))
     offer = make_offer(policy, "192.0.2.9", 16000, session_id=1)

@@ -49,6 +49,13 @@ def states(us: Host) -> list[RegistrationState]:
     return [event.state for event in us.of(RegistrationChanged)]
 
 
+@pytest.mark.rfc(
+    "3261",
+    "22.2",
+    "SHOULD",
+    role="UAC",
+    text="a registrar's challenge is answered with the same Call-ID and the next CSeq",
+)
 def test_challenge_is_answered_and_the_realm_remembered() -> None:
     net, us, registrar = registering(f"401|{CHALLENGE.format(number=1, more='')}", "200")
     net.run(1)
@@ -60,6 +67,7 @@ def test_challenge_is_answered_and_the_realm_remembered() -> None:
     assert us.agent.bindings.realms == {"t": frozenset({"sip.test"})}
 
 
+@pytest.mark.rfc("7616", "3.3", "SHOULD", role="UAC", text="stale=true: the request is repeated with the new nonce")
 def test_stale_nonce_is_answered_again() -> None:
     stale = f"401|{CHALLENGE.format(number=2, more=',stale=true')}"
     net, us, registrar = registering(f"401|{CHALLENGE.format(number=1, more='')}", stale, "200")
@@ -68,6 +76,7 @@ def test_stale_nonce_is_answered_again() -> None:
     assert 'nonce="n2"' in registrar.seen[2]
 
 
+@pytest.mark.rfc("3261", "10.2.8", "SHOULD", role="UAC", text="423: the registration is repeated with Min-Expires")
 def test_interval_too_brief_is_asked_for_longer() -> None:
     net, us, registrar = registering("423|Min-Expires: 900", "200")
     net.run(1)
@@ -75,6 +84,7 @@ def test_interval_too_brief_is_asked_for_longer() -> None:
     assert us.of(RegistrationChanged)[-1].expires_s == 900
 
 
+@pytest.mark.rfc("3261", "10.2.4", "MUST", role="UAC", text="a binding is refreshed before it expires")
 def test_registration_is_refreshed_for_a_day_without_a_gap() -> None:
     net, us, registrar = registering()
     net.run(86_400)
@@ -82,6 +92,13 @@ def test_registration_is_refreshed_for_a_day_without_a_gap() -> None:
     assert 86_400 / 300 < len(registrar.seen) < 86_400 / 150 + 1
 
 
+@pytest.mark.rfc(
+    "5626",
+    "4.5",
+    "MUST",
+    role="UAC",
+    text="a failed registration is tried again after a growing wait, and mended when the registrar is back",
+)
 def test_silence_is_reported_and_mended_when_the_registrar_is_back() -> None:
     net, us, registrar = registering()
     registrar.silent = True
@@ -92,6 +109,7 @@ def test_silence_is_reported_and_mended_when_the_registrar_is_back() -> None:
     assert states(us)[-1] is RegistrationState.REGISTERED
 
 
+@pytest.mark.rfc("3261", "11", "SHOULD", role="UAC", text="OPTIONS to a trunk shows that it is back")
 def test_keepalive_that_is_answered_ends_the_wait_early() -> None:
     net, us, registrar = registering(keepalive_s=30.0)
     us.agent.bindings.keep_alive(TRUNK, net.now)
@@ -105,6 +123,7 @@ def test_keepalive_that_is_answered_ends_the_wait_early() -> None:
     assert us.agent.stats()["keepalives_answered"] >= 1
 
 
+@pytest.mark.rfc("3261", "10.2.2", "SHOULD", role="UAC", text="un-registering sends Expires 0 for our own Contact")
 def test_unregister_takes_the_contact_back() -> None:
     net, us, registrar = registering()
     net.run(1)
@@ -116,6 +135,7 @@ def test_unregister_takes_the_contact_back() -> None:
     assert not us.agent.bindings.leaving
 
 
+@pytest.mark.rfc("3261", "10.2.7", "MUST", role="UAC", text="403 and 404 are told and tried again slowly")
 @pytest.mark.parametrize("status", [403, 404])
 def test_refusal_is_told_and_tried_again_slowly(status: int) -> None:
     net, us, registrar = registering(str(status), "200")

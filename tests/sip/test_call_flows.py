@@ -82,6 +82,10 @@ def test_call_moves_by_its_table_only(state: CallState, event: CallInput) -> Non
     assert call.state is TRANSITIONS.get((state, event), state)
 
 
+@pytest.mark.rfc("3261", "13.2.2.4", "MUST", role="UAC", text="a 2xx is acknowledged with an ACK of its own")
+@pytest.mark.rfc("3261", "13.3.1.4", "MUST", role="UAS", text="a 2xx answers the INVITE, its ACK confirms the dialog")
+@pytest.mark.rfc("3261", "15.1.1", "MUST", role="UAC", text="BYE ends a confirmed dialog at once")
+@pytest.mark.rfc("3261", "15.1.2", "SHOULD", role="UAS", text="BYE gets a 2xx and ends the session")
 def test_call_is_answered_confirmed_and_ended_by_the_caller() -> None:
     net, a, b = pair()
     handle, other = established(net, a, b)
@@ -94,6 +98,7 @@ def test_call_is_answered_confirmed_and_ended_by_the_caller() -> None:
     assert_nothing_left(net, a, b)
 
 
+@pytest.mark.rfc("3261", "15.1.1", "MUST", role="UAS", text="the callee ends a confirmed dialog with BYE")
 def test_call_is_ended_by_the_callee() -> None:
     net, a, b = pair()
     _, other = established(net, a, b)
@@ -103,6 +108,13 @@ def test_call_is_ended_by_the_callee() -> None:
     assert_nothing_left(net, a, b)
 
 
+@pytest.mark.rfc(
+    "3261",
+    "17",
+    "MUST",
+    role="both",
+    text="repetitions carry a call over a line that loses a third of its messages; nothing is left",
+)
 @pytest.mark.parametrize("seed", range(25))
 def test_call_comes_about_and_ends_over_a_line_that_loses_a_third(seed: int) -> None:
     net, a, b = pair(seed=seed, loss=0.33, jitter_s=0.1)
@@ -117,6 +129,8 @@ def test_call_comes_about_and_ends_over_a_line_that_loses_a_third(seed: int) -> 
     assert_nothing_left(net, a, b)
 
 
+@pytest.mark.rfc("3261", "13.3.1.4", "MUST", role="UAS", text="2xx is repeated until the ACK comes")
+@pytest.mark.rfc("3261", "13.2.2.4", "MUST", role="UAC", text="every repetition of a 2xx gets the ACK again")
 def test_lost_ack_repeats_the_answer_and_nothing_else() -> None:
     net, a, b = pair()
     lost = itertools.count()
@@ -128,6 +142,7 @@ def test_lost_ack_repeats_the_answer_and_nothing_else() -> None:
     assert len(b.of(Confirmed)) == 1
 
 
+@pytest.mark.rfc("3261", "13.3.1.4", "SHOULD", role="UAS", text="64*T1 without ACK: the session is ended with BYE")
 def test_answer_without_any_ack_ends_with_bye_after_32_seconds() -> None:
     net, a, b = pair()
     net.drop = lambda source, text: text.startswith("ACK ")
@@ -141,6 +156,7 @@ def test_answer_without_any_ack_ends_with_bye_after_32_seconds() -> None:
     assert_nothing_left(net, a, b)
 
 
+@pytest.mark.rfc("3261", "15", "MUST", role="UAS", text="no BYE before the ACK of our 2xx, or its time-out")
 def test_hangup_before_the_ack_waits_for_it() -> None:
     net, a, b = pair()
     net.drop = lambda source, text: text.startswith("ACK ") and net.now < 1003
@@ -154,6 +170,8 @@ def test_hangup_before_the_ack_waits_for_it() -> None:
     assert_nothing_left(net, a, b)
 
 
+@pytest.mark.rfc("3261", "9.2", "SHOULD", role="UAS", text="CANCEL gets 200, the INVITE 487")
+@pytest.mark.rfc("3261", "9.1", "SHOULD", role="UAC", text="an unanswered call is given up by CANCEL")
 def test_caller_who_gives_up_cancels_and_the_callee_is_told() -> None:
     net, a, b = pair()
     handle = dial(a)
@@ -166,6 +184,7 @@ def test_caller_who_gives_up_cancels_and_the_callee_is_told() -> None:
     assert_nothing_left(net, a, b)
 
 
+@pytest.mark.rfc("3261", "9.1", "MUST", role="UAC", text="CANCEL is not sent before a provisional response")
 def test_cancel_waits_for_the_first_provisional_response() -> None:
     net, a, b = pair()
     handle = dial(a)
@@ -177,6 +196,7 @@ def test_cancel_waits_for_the_first_provisional_response() -> None:
     assert_nothing_left(net, a, b)
 
 
+@pytest.mark.rfc("3261", "13.2.2.4", "MUST", role="UAC", text="a 2xx that crosses our CANCEL gets ACK, then BYE")
 def test_answer_that_crosses_a_cancel_is_acknowledged_and_ended() -> None:
     net, a, b = pair(delay_s=0.1)
     handle = dial(a)
@@ -192,6 +212,8 @@ def test_answer_that_crosses_a_cancel_is_acknowledged_and_ended() -> None:
     assert_nothing_left(net, a, b)
 
 
+@pytest.mark.rfc("3261", "13.2.2.3", "MUST", role="UAC", text="a refusal ends the call; status and headers are kept")
+@pytest.mark.rfc("3261", "20.33", "MUST", role="UAC", text="Retry-After of a refusal reaches the user")
 def test_refusal_reaches_the_caller_with_status_and_headers() -> None:
     net, a, b = pair()
     dial(a)
@@ -204,6 +226,7 @@ def test_refusal_reaches_the_caller_with_status_and_headers() -> None:
     assert_nothing_left(net, a, b)
 
 
+@pytest.mark.rfc("3261", "13.3.1", "SHOULD", role="UAS", text="an INVITE that expires before the answer gets 487")
 def test_invite_that_expires_is_withdrawn() -> None:
     net, a, b = pair()
     a.agent.place(PlaceCall(f"sip:bob@{B}", "", SDP, headers=(("Expires", "20"),)), a.now)
@@ -215,6 +238,7 @@ def test_invite_that_expires_is_withdrawn() -> None:
     assert_nothing_left(net, a, b)
 
 
+@pytest.mark.rfc("3261", "19.1.2", "MUST", role="both", text="characters that the user part does not allow are escaped")
 def test_user_part_of_an_odd_request_uri_is_escaped_in_our_contact() -> None:
     net, a, b = pair()
     answering(b)
@@ -224,6 +248,7 @@ def test_user_part_of_an_odd_request_uri_is_escaped_in_our_contact() -> None:
     assert b.of(Confirmed)
 
 
+@pytest.mark.rfc("3262", "5", "MUST", role="UAS", text="an offer in a PRACK is answered in its 2xx")
 def test_offer_in_a_prack_is_answered_in_its_200() -> None:
     net, a, b = pair()
     a.agent.place(PlaceCall(f"sip:bob@{B}", "", SDP), a.now)
@@ -245,6 +270,9 @@ def test_offer_in_a_prack_is_answered_in_its_200() -> None:
     assert any("PRACK" in text and SDP2.decode() in text for text in b.responses(200))
 
 
+@pytest.mark.rfc(
+    "3261", "14.2", "MUST", role="UAS", text="a second INVITE before the first has its answer gets 500 with Retry-After"
+)
 def test_second_reinvite_before_the_first_is_answered_gets_500_with_retry_after() -> None:
     net, a, b = pair()
     handle, _ = established(net, a, b)
@@ -261,6 +289,7 @@ def test_second_reinvite_before_the_first_is_answered_gets_500_with_retry_after(
     assert "Retry-After: " in b.responses(500)[0]
 
 
+@pytest.mark.rfc("3261", "17.1.1.2", "MUST", role="UAC", text="timer B: 64*T1 without any response ends the attempt")
 def test_no_answer_at_all_ends_after_32_seconds() -> None:
     net, a, _ = pair()
     dial(a, "10.0.0.9")
@@ -271,6 +300,14 @@ def test_no_answer_at_all_ends_after_32_seconds() -> None:
     assert_nothing_left(net, a)
 
 
+@pytest.mark.rfc("3262", "4", "MUST", role="UAC", text="a reliable provisional response gets PRACK")
+@pytest.mark.rfc(
+    "3262",
+    "3",
+    "MUST",
+    role="UAS",
+    text="a provisional response with a session description is sent reliably when the caller can",
+)
 def test_early_media_travels_in_a_reliable_183_with_prack() -> None:
     net, a, b = pair()
     dial(a)
@@ -287,6 +324,10 @@ def test_early_media_travels_in_a_reliable_183_with_prack() -> None:
     assert b.of(Confirmed)
 
 
+@pytest.mark.rfc("3262", "3", "MUST", role="UAS", text="a reliable provisional response is repeated until its PRACK")
+@pytest.mark.rfc(
+    "3262", "4", "MUST", role="UAC", text="a reliable response that comes again, or out of order, is not told twice"
+)
 def test_lost_reliable_183_is_repeated_and_told_once() -> None:
     net, a, b = pair()
     lost = itertools.count()
@@ -299,6 +340,13 @@ def test_lost_reliable_183_is_repeated_and_told_once() -> None:
     assert len(a.of(Progress)) == 1
 
 
+@pytest.mark.rfc(
+    "3262",
+    "3",
+    "MUST",
+    role="UAS",
+    text="no 2xx while a reliable response with a session description waits for its PRACK",
+)
 def test_answer_waits_for_the_prack() -> None:
     net, a, b = pair()
     net.drop = lambda source, text: text.startswith("PRACK ") and net.now < 1002
@@ -313,6 +361,7 @@ def test_answer_waits_for_the_prack() -> None:
     assert a.of(Answered)
 
 
+@pytest.mark.rfc("3262", "3", "SHOULD", role="UAS", text="64*T1 without PRACK: the INVITE is refused with 5xx")
 def test_reliable_response_without_prack_fails_the_call() -> None:
     net, a, b = pair()
     net.drop = lambda source, text: text.startswith("PRACK ")
@@ -324,6 +373,8 @@ def test_reliable_response_without_prack_fails_the_call() -> None:
     assert a.of(Ended)[0].status == 504
 
 
+@pytest.mark.rfc("3261", "14.1", "MUST", role="UAC", text="re-INVITE with an offer changes a running session")
+@pytest.mark.rfc("3261", "14.2", "MUST", role="UAS", text="a re-INVITE is answered with an answer to its offer")
 def test_reoffer_goes_both_ways() -> None:
     net, a, b = pair()
     handle, other = established(net, a, b)
@@ -342,6 +393,7 @@ def test_reoffer_goes_both_ways() -> None:
     assert b.of(ReofferAnswered)
 
 
+@pytest.mark.rfc("3261", "14.1", "MUST", role="UAC", text="a refused re-INVITE leaves the session as it was")
 def test_refused_reoffer_leaves_the_session() -> None:
     net, a, b = pair()
     handle, other = established(net, a, b)
@@ -357,6 +409,10 @@ def test_refused_reoffer_leaves_the_session() -> None:
     assert call.confirmed
 
 
+@pytest.mark.rfc("3261", "14.2", "MUST", role="UAS", text="an INVITE that meets our own pending one gets 491")
+@pytest.mark.rfc(
+    "3261", "14.1", "SHOULD", role="UAC", text="after 491 the owner of the Call-ID waits 2.1 to 4 s, the other 0 to 2 s"
+)
 def test_offers_that_cross_get_491_and_both_succeed_in_the_end() -> None:
     net, a, b = pair(delay_s=0.1)
     handle, other = established(net, a, b)
@@ -377,6 +433,7 @@ def test_offers_that_cross_get_491_and_both_succeed_in_the_end() -> None:
     assert back.confirmed
 
 
+@pytest.mark.rfc("3261", "14.1", "MUST", role="UAC", text="no second INVITE transaction while one is in progress")
 def test_reoffer_queues_behind_a_pending_one_and_the_latest_wins() -> None:
     net, a, b = pair()
     handle, _ = established(net, a, b)
@@ -388,6 +445,7 @@ def test_reoffer_queues_behind_a_pending_one_and_the_latest_wins() -> None:
     assert [event.offer for event in b.of(Reoffer)] == [SDP2, SDP2]
 
 
+@pytest.mark.rfc("3261", "12.2.1.2", "SHOULD", role="UAC", text="481 or 408 to a request within the dialog ends it")
 def test_far_end_that_forgot_the_dialog_ends_the_call_at_a_reoffer() -> None:
     net, a, b = pair()
     handle, _ = established(net, a, b)
@@ -401,6 +459,10 @@ def test_far_end_that_forgot_the_dialog_ends_the_call_at_a_reoffer() -> None:
     assert_nothing_left(net, a)
 
 
+@pytest.mark.rfc(
+    "3261", "13.2.1", "MUST", role="UAC", text="an INVITE without offer: the offer is in the 2xx, the answer in the ACK"
+)
+@pytest.mark.rfc("3261", "13.3.1.4", "MUST", role="UAS", text="an INVITE without offer gets our offer in the 2xx")
 def test_delayed_offer_brings_the_answer_in_the_ack() -> None:
     net, a, b = pair()
     handle = dial(a, offer=b"")
@@ -411,6 +473,8 @@ def test_delayed_offer_brings_the_answer_in_the_ack() -> None:
     del handle
 
 
+@pytest.mark.rfc("6086", "4.2", "MUST", role="UAS", text="INFO within a dialog is answered and handed on")
+@pytest.mark.rfc("3428", "7", "MUST", role="UAS", text="MESSAGE within a dialog is answered and handed on")
 def test_info_and_message_travel_within_the_call() -> None:
     net, a, b = pair()
     handle, other = established(net, a, b)
@@ -425,6 +489,7 @@ def test_info_and_message_travel_within_the_call() -> None:
     ]
 
 
+@pytest.mark.rfc("3261", "12.2.2", "MUST", role="UAS", text="a lower CSeq within the dialog gets 500")
 def test_request_with_an_older_number_gets_500() -> None:
     net, a, b = pair()
     handle, other = established(net, a, b)
@@ -441,6 +506,17 @@ def test_request_with_an_older_number_gets_500() -> None:
     del other
 
 
+@pytest.mark.rfc(
+    "3515", "2.4.4", "MUST", role="UAS", text="an accepted REFER is reported by NOTIFY at once and at its end"
+)
+@pytest.mark.rfc(
+    "3515",
+    "2.4.5",
+    "MUST",
+    role="UAS",
+    text="NOTIFY carries a message/sipfrag status line; the last one ends the subscription",
+)
+@pytest.mark.rfc("3892", "3", "SHOULD", role="UAC", text="REFER carries Referred-By")
 def test_transfer_is_asked_accepted_reported_and_done() -> None:
     net, a, b = pair()
     handle, other = established(net, a, b)
@@ -461,6 +537,7 @@ def test_transfer_is_asked_accepted_reported_and_done() -> None:
     assert len(a.of(TransferProgress)) == 2
 
 
+@pytest.mark.rfc("3515", "2.4.2", "MUST", role="UAS", text="a REFER that we do not accept gets a refusal")
 def test_refused_transfer_is_told() -> None:
     net, a, b = pair()
     handle, other = established(net, a, b)
@@ -473,6 +550,13 @@ def test_refused_transfer_is_told() -> None:
     assert a.of(TransferProgress) == [TransferProgress(handle, 603, "Decline", True)]
 
 
+@pytest.mark.rfc(
+    "3891",
+    "3",
+    "MUST",
+    role="UAS",
+    text="an INVITE with Replaces takes the place of the call that it names, which is ended with BYE",
+)
 def test_attended_transfer_replaces_the_old_call() -> None:
     """a talks to b; c takes b's place: c calls a with Replaces, a answers, and the call to b ends."""
     net, a, b = pair()
@@ -493,6 +577,7 @@ def test_attended_transfer_replaces_the_old_call() -> None:
     assert [event.handle for event in a.of(Ended)] == [handle]
 
 
+@pytest.mark.rfc("3891", "3", "MUST", role="UAS", text="Replaces that matches no dialog gets 481")
 def test_replaces_of_nothing_gets_481() -> None:
     net, a, b = pair()
     a.agent.place(PlaceCall(f"sip:b@{B}", "", SDP, headers=(("Replaces", "x;to-tag=1;from-tag=2"),)), a.now)
@@ -501,6 +586,16 @@ def test_replaces_of_nothing_gets_481() -> None:
     assert not b.of(IncomingCall)
 
 
+@pytest.mark.rfc(
+    "3261",
+    "13.2.2.4",
+    "MUST",
+    role="UAC",
+    text="each 2xx of a forked INVITE gets ACK; the dialogs that are not wanted get BYE",
+)
+@pytest.mark.rfc(
+    "6026", "7.2", "MUST", role="UAC", text="a client transaction hands on every 2xx, also after the first"
+)
 def test_forked_answers_keep_the_first_and_end_the_others() -> None:
     net, a, b = pair()
     answering(b)
@@ -521,6 +616,12 @@ def test_forked_answers_keep_the_first_and_end_the_others() -> None:
     assert call.confirmed
 
 
+@pytest.mark.rfc(
+    "4028", "10", "SHOULD", role="both", text="the refresher refreshes at half of the interval, for 24 hours"
+)
+@pytest.mark.rfc(
+    "4028", "7.4", "SHOULD", role="UAC", text="UPDATE without a session description is preferred for a refresh"
+)
 def test_session_of_a_day_is_refreshed_by_update_all_the_time() -> None:
     net, a, b = pair()
     handle, other = established(net, a, b)
@@ -532,6 +633,9 @@ def test_session_of_a_day_is_refreshed_by_update_all_the_time() -> None:
     del handle, other
 
 
+@pytest.mark.rfc(
+    "4028", "10", "SHOULD", role="both", text="a session that is not refreshed is ended with BYE before it expires"
+)
 @pytest.mark.parametrize("gone", ["a", "b"])
 def test_session_whose_far_end_vanished_is_ended_by_its_timer(gone: str) -> None:
     net, a, b = pair()
@@ -542,6 +646,7 @@ def test_session_whose_far_end_vanished_is_ended_by_its_timer(gone: str) -> None
     assert left.of(Ended)[0].by == "timeout"
 
 
+@pytest.mark.rfc("4028", "9", "MUST", role="UAS", text="an interval below our minimum gets 422 with Min-SE")
 def test_interval_that_is_too_small_is_refused_with_422_and_asked_again() -> None:
     net, a, b = pair()
     answering(b)
@@ -554,6 +659,9 @@ def test_interval_that_is_too_small_is_refused_with_422_and_asked_again() -> Non
     assert not b.of(IncomingCall)
 
 
+@pytest.mark.rfc(
+    "4028", "7.3", "SHOULD", role="UAC", text="422: the request is repeated with the interval that the far end needs"
+)
 def test_caller_that_gets_422_asks_again_with_the_longer_interval() -> None:
     net, a, b = pair()
     answering(b)
@@ -568,6 +676,7 @@ def test_caller_that_gets_422_asks_again_with_the_longer_interval() -> None:
     assert "Min-SE: 3600" in a.requests("INVITE")[-1]
 
 
+@pytest.mark.rfc("3261", "25.1", "MUST", role="both", text="no value with a line break leaves in a header")
 def test_a_header_with_a_line_break_cannot_be_sent() -> None:
     from sipagent.errors import LocalError
 

@@ -31,6 +31,10 @@ def trunk(user: str, port: int, transport: str = "", password: str = "") -> Trun
     )
 
 
+@pytest.mark.rfc(
+    "3261", "10.2", "MUST", role="UAC", text="registers and un-registers at Kamailio over UDP and TCP, MD5 and SHA-256"
+)
+@pytest.mark.rfc("8760", "2.4", "SHOULD", role="UAC", text="SHA-256 is answered where the registrar asks for it")
 @pytest.mark.parametrize(
     ("transport", "options"), [("", ()), (";transport=tcp", ()), ("", ("WITH_SHA256",))], ids=["udp", "tcp", "sha256"]
 )
@@ -44,6 +48,7 @@ async def test_engine_registers_and_unregisters(transport: str, options: tuple[s
         assert await proxy.contacts("agent") == []
 
 
+@pytest.mark.rfc("5626", "4.5", "MUST", role="UAC", text="a flow that broke is registered anew")
 async def test_connection_that_breaks_is_followed_by_a_new_registration() -> None:
     async with kamailio(25517), station(25518, trunk("agent", 25517, ";transport=tcp")) as agent:
         await agent.expect(RegistrationChanged, where="REGISTERED: 'registered'")
@@ -56,6 +61,7 @@ async def test_connection_that_breaks_is_followed_by_a_new_registration() -> Non
         assert agent.engine.registrations()["kam"].state is RegistrationState.REGISTERED
 
 
+@pytest.mark.rfc("3261", "22.1", "SHOULD", role="UAC", text="credentials that were refused are not sent again at once")
 async def test_wrong_password_is_refused_and_told() -> None:
     async with kamailio(25503), station(25504, trunk("agent", 25503, password="wrong")) as agent:
         refused = await agent.expect(RegistrationChanged, where="REFUSED: 'refused'")
@@ -63,6 +69,11 @@ async def test_wrong_password_is_refused_and_told() -> None:
         assert refused.retry_in_s >= 30
 
 
+@pytest.mark.rfc("3261", "12.2.1.1", "MUST", role="UAC", text="requests within the dialog follow the Record-Route")
+@pytest.mark.rfc(
+    "3261", "12.1.1", "MUST", role="UAS", text="Record-Route is copied into the answer and kept as the route set"
+)
+@pytest.mark.rfc("3261", "22.3", "SHOULD", role="UAC", text="a proxy's 407 is answered")
 @pytest.mark.parametrize("transport", ["", ";transport=tcp"], ids=["udp", "tcp"])
 async def test_call_between_two_engines_runs_through_the_proxy_with_its_record_route(transport: str) -> None:
     async with (
@@ -101,6 +112,9 @@ async def test_call_to_the_pstn_side_is_hung_up_by_us() -> None:
         assert await far_end.finished() == 0, far_end.errors()
 
 
+@pytest.mark.rfc(
+    "3261", "21.5.4", "SHOULD", role="UAC", text="503 of the last target ends the call, Retry-After is kept"
+)
 async def test_503_of_the_only_server_ends_the_call_with_its_status() -> None:
     async with kamailio(25514), station(25515, trunk("agent", 25514)) as agent:
         await agent.expect(RegistrationChanged, where="REGISTERED: 'registered'")

@@ -16,6 +16,7 @@ from tests.support.sipnet import SDP, Host, VirtualNetwork
 A, B = "10.0.0.1", "10.0.0.2"
 
 
+@pytest.mark.rfc("4475", "3", "MUST", role="both", text="any bytes are parsed or refused, never more")
 @given(st.binary(max_size=600))
 def test_any_bytes_parse_or_raise_parse_error(data: bytes) -> None:
     try:
@@ -73,6 +74,7 @@ def test_thousands_of_damaged_messages_leave_no_trace(protocol: str) -> None:
     assert (stats["calls"], stats["dialogs"], stats["transactions"]) == (0, 0, 0)
 
 
+@pytest.mark.rfc("4475", "3", "MUST", role="both", text="damaged messages within a call do not disturb it")
 def test_damaged_messages_within_a_call_do_not_disturb_it() -> None:
     net = VirtualNetwork()
     a, b = net.host(A), net.host(B)
@@ -91,6 +93,7 @@ def test_damaged_messages_within_a_call_do_not_disturb_it() -> None:
     assert call.confirmed
 
 
+@pytest.mark.rfc("3261", "17", "MUST", role="both", text="no state is left by a storm of damaged messages")
 @pytest.mark.parametrize("seed", range(4))
 def test_calls_in_a_storm_of_damage_and_haste_leave_nothing_behind(seed: int) -> None:
     rng = random.Random(seed)
@@ -153,6 +156,9 @@ def challenge_every(net: VirtualNetwork, method: str, source: str, victim: str, 
     net.drop = drop
 
 
+@pytest.mark.rfc(
+    "3261", "22.1", "MUST", role="UAC", text="a peer's challenge of our BYE gets no credentials (digest leak)"
+)
 @pytest.mark.parametrize("realm", ["anything", A, "sip.test"])
 def test_stranger_who_challenges_our_bye_learns_nothing(realm: str) -> None:
     net = VirtualNetwork()
@@ -169,6 +175,7 @@ def test_stranger_who_challenges_our_bye_learns_nothing(realm: str) -> None:
     assert victim.of(Ended)
 
 
+@pytest.mark.rfc("3261", "22.1", "MUST", role="UAC", text="only a realm that the trunk has proved is answered")
 def test_caller_behind_the_trunk_who_challenges_our_bye_learns_nothing_without_a_proved_realm() -> None:
     net = VirtualNetwork()
     victim = net.host(B, TRUNK, trunk_of={A: "trunk"})
@@ -182,6 +189,7 @@ def test_caller_behind_the_trunk_who_challenges_our_bye_learns_nothing_without_a
     assert not [text for _, text in victim.sent if "uthorization" in text]
 
 
+@pytest.mark.rfc("3261", "22.1", "MUST", role="UAC", text="credentials go to the trunk's own servers only")
 def test_stranger_whom_we_call_with_a_trunks_identity_gets_no_password() -> None:
     net = VirtualNetwork()
     us = net.host(B, TRUNK, trunk_of={A: "trunk"})
@@ -193,6 +201,7 @@ def test_stranger_whom_we_call_with_a_trunks_identity_gets_no_password() -> None
     assert not [text for _, text in us.sent if "uthorization" in text]
 
 
+@pytest.mark.rfc("3261", "22.2", "SHOULD", role="UAC", text="the trunk's challenge of our INVITE is answered")
 def test_trunk_that_challenges_our_invite_is_answered() -> None:
     net = VirtualNetwork()
     us = net.host(B, TRUNK, trunk_of={A: "trunk"})
@@ -204,6 +213,7 @@ def test_trunk_that_challenges_our_invite_is_answered() -> None:
     assert [text for text in us.requests("INVITE") if "Proxy-Authorization: Digest" in text]
 
 
+@pytest.mark.rfc("5393", "1", "SHOULD", role="UAS", text="strangers get no answer when only trunks may call")
 def test_strangers_get_no_sign_of_life_when_only_trunks_may_call() -> None:
     net = VirtualNetwork()
     us = net.host(B, TRUNK, trunk_of={A: "trunk"})
@@ -217,6 +227,7 @@ def test_strangers_get_no_sign_of_life_when_only_trunks_may_call() -> None:
     assert us.agent.stats()["transactions"] == 0
 
 
+@pytest.mark.rfc("3261", "18.1.2", "SHOULD", role="UAC", text="a response to no transaction of ours is dropped")
 @settings(max_examples=30)
 @given(st.integers(0, 2**32))
 def test_response_to_nothing_is_counted_and_forgotten(seed: int) -> None:

@@ -16,6 +16,7 @@ from sipagent.sip.engine import (
     TransferRequested,
 )
 from tests.sip.support import SDP, Station, station
+from tests.support.requirement import Requirement, flow
 from tests.support.scenario import (
     OFFER,
     OFFER2,
@@ -297,8 +298,60 @@ SCENARIOS: dict[str, tuple[React, tuple[Step, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("transport", ["u1", "t1"], ids=["udp", "tcp"])
-@pytest.mark.parametrize("name", SCENARIOS)
+REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
+    "options": (("3261", "11.2", "MUST", "OPTIONS outside of a call is answered with Allow, Accept, Supported"),),
+    "options_in_call": (("3261", "11.2", "MUST", "OPTIONS within a call is answered"),),
+    "answer_names_us": (("3261", "12.1.1", "MUST", "the answer carries Contact and a To tag"),),
+    "hold_and_back": (("3264", "8.4", "MUST", "hold by sendonly and inactive, and back"),),
+    "reinvite_without_offer": (("3261", "14.2", "MUST", "a re-INVITE without offer gets our offer in its 2xx"),),
+    "delayed_offer": (("3264", "5", "MUST", "delayed offer: our offer in the 2xx, the answer in the ACK"),),
+    "no_common_codec": (("3261", "13.3.1.3", "SHOULD", "no common codec: 488"),),
+    "reinvite_refused_call_stays": (
+        ("3261", "14.2", "MUST", "a re-INVITE that does not suit gets 488, no more"),
+    ),
+    "cancel": (("3261", "9.2", "SHOULD", "CANCEL while ringing: 200, and 487 for the INVITE"),),
+    "cancel_of_nothing": (("3261", "9.2", "SHOULD", "CANCEL that matches nothing: 481"),),
+    "bye_while_ringing": (("3261", "15.1.2", "MUST", "BYE in an early dialog: 200, and 487 for the INVITE"),),
+    "we_hold": (("3264", "8.4", "MUST", "we hold the caller by re-INVITE"),),
+    "our_hold_pending_491": (("3261", "14.1", "SHOULD", "after 491 our re-INVITE is tried again"),),
+    "refer": (("3515", "2.4.2", "MUST", "REFER within a call gets 202, NOTIFY at once and at the end"),),
+    "refer_without_target": (("3515", "2.4.2", "MUST", "REFER with no or two Refer-To gets 400"),),
+    "we_refer": (("3515", "2.4.4", "MUST", "NOTIFY of our REFER is answered and read"),),
+    "info": (("6086", "4.2", "MUST", "INFO (dtmf-relay) reaches the user"),),
+    "update_with_offer": (("3311", "5.2", "MUST", "UPDATE with an offer is answered with an answer"),),
+    "update_without_offer": (("3311", "5.2", "MUST", "UPDATE without an offer gets 200"),),
+    "session_timer": (("4028", "9", "MUST", "Session-Expires is agreed in the 2xx"),),
+    "session_timer_too_small": (("4028", "9", "MUST", "a small interval gets 422 with Min-SE"),),
+    "require_unknown": (("3261", "8.2.2.3", "MUST", "an unknown Require gets 420 with Unsupported"),),
+    "unknown_method": (("3261", "8.2.1", "MUST", "an unknown method gets 405 with Allow"),),
+    "unknown_method_in_call": (
+        ("3261", "8.2.1", "MUST", "an unknown method in a call gets 405, it goes on"),
+    ),
+    "subscribe": (("6665", "4.2.1.1", "MUST", "SUBSCRIBE is refused"),),
+    "register_to_us": (("3261", "8.2.1", "MUST", "REGISTER to a user agent gets 405"),),
+    "notify_of_nothing": (("6665", "4.1.3", "MUST", "NOTIFY of no subscription gets 481"),),
+    "notify_with_wrong_event": (("6665", "7.2", "MUST", "NOTIFY of another event package gets 489"),),
+    "wrong_media_type": (("3261", "8.2.3", "MUST", "a body of an unknown type gets 415 with Accept"),),
+    "cannot_take_sdp": (("3261", "21.4.7", "SHOULD", "a caller that accepts no session description gets 406"),),
+    "unknown_scheme": (("3261", "8.2.2.1", "SHOULD", "a Request-URI of an unknown scheme gets 416"),),
+    "bye_with_wrong_tag": (("3261", "12.2.2", "SHOULD", "BYE with a wrong tag gets 481, the call goes on"),),
+    "bye_twice": (("3261", "15.1.2", "MUST", "a second BYE gets 481"),),
+    "update_of_nothing": (("3261", "12.2.2", "SHOULD", "a request of no dialog gets 481"),),
+    "replaces_nothing": (("3891", "3", "MUST", "Replaces of no dialog gets 481"),),
+    "merged_request": (("3261", "8.2.2.2", "SHOULD", "the same request by another path gets 482"),),
+    "early_media": (
+        ("3261", "13.3.1.1", "MAY", "183 with SDP, not reliable when the caller cannot"),
+    ),
+    "early_media_reliable": (("3262", "3", "MUST", "100rel required: 183 with RSeq, repeated until PRACK"),),
+    "prack_of_nothing": (("3262", "3", "MUST", "PRACK that matches nothing gets 481"),),
+    "multipart": (("5621", "3.1", "MUST", "a session description within multipart/mixed is found"),),
+    "compact_and_odd_headers": (("3261", "7.3.3", "MUST", "compact header names are understood"),),
+    "cancel_after_answer_changes_nothing": (("3261", "9.2", "MUST", "CANCEL after the final answer changes nothing"),),
+}
+FLOWS = [flow(name, way, REQUIREMENTS, "UAS") for name in SCENARIOS for way in ("u1", "t1")]
+
+
+@pytest.mark.parametrize(("name", "transport"), FLOWS)
 async def test_flow(name: str, transport: str) -> None:
     react, steps = SCENARIOS[name]
     async with station(ENGINE) as target:

@@ -48,6 +48,8 @@ async def running(settings: EngineSettings) -> AsyncIterator[Station]:
         await made.engine.stop()
 
 
+@pytest.mark.rfc("5923", "9", "SHOULD", role="both", text="both directions use one TLS connection")
+@pytest.mark.rfc("3261", "26.3.1", "MUST", role="both", text="a call over TLS")
 @pytest.mark.parametrize("host", ["127.0.0.1", "pbx.test"])
 async def test_call_over_tls_is_set_up_on_one_verified_connection(trusted: Authority, host: str) -> None:
     alternative = "IP:127.0.0.1" if host == "127.0.0.1" else "DNS:pbx.test"
@@ -68,6 +70,7 @@ async def test_call_over_tls_is_set_up_on_one_verified_connection(trusted: Autho
         del handle
 
 
+@pytest.mark.rfc("3261", "19.1", "MUST", role="UAC", text="a sips URI is reached by TLS only")
 async def test_sips_uri_goes_by_tls(trusted: Authority) -> None:
     async with running(tls_settings(trusted, CALLEE)) as callee, running(tls_settings(trusted, CALLER)) as caller:
         callee.answer_all()
@@ -75,6 +78,7 @@ async def test_sips_uri_goes_by_tls(trusted: Authority) -> None:
         await caller.expect(Answered)
 
 
+@pytest.mark.rfc("5922", "7.2", "MUST", role="UAC", text="the certificate must name the SIP domain")
 async def test_certificate_of_another_name_is_refused_with_words(trusted: Authority) -> None:
     async with (
         running(tls_settings(trusted, CALLEE, "DNS:other.test")) as callee,
@@ -87,6 +91,7 @@ async def test_certificate_of_another_name_is_refused_with_words(trusted: Author
         assert not callee.events
 
 
+@pytest.mark.rfc("5922", "7.1", "MUST", role="UAC", text="the certificate must lead to a trusted authority")
 async def test_certificate_of_an_unknown_authority_is_refused(
     trusted: Authority, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -112,6 +117,7 @@ async def test_listener_without_certificate_is_a_configuration_error() -> None:
     await engine.stop()
 
 
+@pytest.mark.rfc("8996", "4", "MUST", role="UAS", text="TLS 1.2 and 1.3, nothing older")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_server_speaks_both_versions_in_use(trusted: Authority, version: ssl.TLSVersion) -> None:
     async with running(tls_settings(trusted, CALLEE)):

@@ -36,6 +36,9 @@ def with_reply_port(data: bytes, port: int) -> bytes:
     return re.sub(hop, rb"\1\2:%d" % port, data, count=1)
 
 
+@pytest.mark.rfc(
+    "4475", "3", "MUST", role="UAS", text="49 torture messages over UDP get what the RFC's text says (docs/rfc4475.md)"
+)
 async def test_every_message_by_udp_gets_what_the_table_says() -> None:
     async with station(25520) as target:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -70,6 +73,9 @@ async def test_every_message_by_udp_gets_what_the_table_says() -> None:
         assert target.engine.stats()["malformed"] >= 15
 
 
+@pytest.mark.rfc(
+    "4475", "3", "MUST", role="UAS", text="49 torture messages over TCP get what the RFC's text says (docs/rfc4475.md)"
+)
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 async def test_message_by_tcp_gets_what_the_table_says(name: str) -> None:
     async with station(25523):

@@ -33,6 +33,10 @@ def options(port: int, number: int, protocol: str = "TCP") -> bytes:
     ).encode()
 
 
+@pytest.mark.rfc("3261", "18.3", "MUST", role="both", text="on a stream Content-Length ends a message")
+@pytest.mark.rfc(
+    "5626", "4.4.1", "MUST", role="both", text="CRLF keepalives between messages are answered and passed over"
+)
 def test_framer_cuts_messages_and_counts_keepalives() -> None:
     framer = StreamFramer()
     one, two = options(1, 1), options(1, 2)
@@ -44,6 +48,7 @@ def test_framer_cuts_messages_and_counts_keepalives() -> None:
     assert not framer.partial
 
 
+@pytest.mark.rfc("3261", "18.3", "SHOULD", role="both", text="a stream that cannot be framed is closed")
 def test_framer_gives_up_on_endless_headers() -> None:
     framer = StreamFramer()
     with pytest.raises(ParseError):
@@ -51,6 +56,9 @@ def test_framer_gives_up_on_endless_headers() -> None:
             framer.feed(b"X: " + b"y" * 1000 + b"\r\n")
 
 
+@pytest.mark.rfc(
+    "3261", "7.5", "MUST", role="UAS", text="messages that arrive split or several at once on a stream are all handled"
+)
 async def test_requests_that_are_split_and_merged_on_a_stream_are_all_answered() -> None:
     async with station(A):
         reader, writer = await asyncio.open_connection("127.0.0.1", A)
@@ -68,6 +76,7 @@ async def test_requests_that_are_split_and_merged_on_a_stream_are_all_answered()
         await writer.wait_closed()
 
 
+@pytest.mark.rfc("3261", "18.1.1", "MUST", role="UAC", text="above 1300 bytes a request goes by TCP")
 async def test_large_request_goes_by_tcp_although_the_address_says_nothing() -> None:
     async with station(A) as a, station(B) as b:
         b.answer_all()
@@ -80,6 +89,7 @@ async def test_large_request_goes_by_tcp_although_the_address_says_nothing() -> 
         await b.expect(Confirmed)
 
 
+@pytest.mark.rfc("3261", "18.1.1", "SHOULD", role="UAC", text="when TCP is refused, the large request is tried by UDP")
 async def test_large_request_falls_back_to_udp_when_the_far_end_takes_no_tcp() -> None:
     async with station(A) as a, station(B, listen=(f"udp:127.0.0.1:{B}",)) as b:
         b.answer_all()
@@ -89,6 +99,8 @@ async def test_large_request_falls_back_to_udp_when_the_far_end_takes_no_tcp() -
         assert "SIP/2.0/UDP" in a.engine.ladder(handle)[0][2]
 
 
+@pytest.mark.rfc("3261", "18.1.1", "MUST", role="UAS", text="messages up to 65535 bytes are taken")
+@pytest.mark.rfc("3261", "21.5.14", "SHOULD", role="UAS", text="a longer message gets 513")
 async def test_description_of_60_kilobytes_is_taken_by_tcp_and_a_larger_one_refused_with_513() -> None:
     async with station(A) as a, station(B) as b:
         b.answer_all()
@@ -100,6 +112,9 @@ async def test_description_of_60_kilobytes_is_taken_by_tcp_and_a_larger_one_refu
         assert (await a.expect(Ended)).status == 513
 
 
+@pytest.mark.rfc(
+    "3261", "18.1.1", "SHOULD", role="UAC", text="a call lives on when its connection breaks; a new one is made"
+)
 async def test_call_outlives_its_connection() -> None:
     async with station(A) as a, station(B) as b:
         b.answer_all()
@@ -112,6 +127,7 @@ async def test_call_outlives_its_connection() -> None:
         assert (await b.expect(Ended)).by == "remote"
 
 
+@pytest.mark.rfc("3261", "8.1.3.1", "MUST", role="UAC", text="a transport error counts as 503 for the user")
 async def test_refused_connection_ends_the_call_with_words() -> None:
     async with station(A) as a:
         a.engine.place(PlaceCall("sip:bob@127.0.0.1:25899;transport=tcp", "", SDP))
@@ -120,6 +136,7 @@ async def test_refused_connection_ends_the_call_with_words() -> None:
         assert "25899" in ended.reason
 
 
+@pytest.mark.rfc("5118", "4", "MUST", role="both", text="IPv6 references in Via, Contact and URIs carry a call")
 async def test_ipv6_carries_a_call() -> None:
     if not socket.has_ipv6:
         pytest.skip("no IPv6 here")
@@ -187,6 +204,13 @@ class _Registrar(asyncio.DatagramProtocol):
         self.wire.sendto("\r\n".join(answer).encode(), source)
 
 
+@pytest.mark.rfc(
+    "3581",
+    "4",
+    "MUST",
+    role="UAC",
+    text="rport is asked for in every Via of a UDP request; received and rport give the Contact behind NAT",
+)
 async def test_address_that_the_registrar_sees_goes_into_contact_and_media() -> None:
     loop = asyncio.get_running_loop()
     wire, registrar = await loop.create_datagram_endpoint(_Registrar, local_addr=("127.0.0.1", B))
@@ -222,6 +246,9 @@ class _StunServer(asyncio.DatagramProtocol):
             self.wire.sendto(stun.encode_response(answer), source)
 
 
+@pytest.mark.rfc(
+    "8489", "6.2.1", "MUST", role="UAC", text="the public address is learnt by a Binding request from the SIP socket"
+)
 async def test_public_address_is_asked_of_a_stun_server() -> None:
     loop = asyncio.get_running_loop()
     wire, server = await loop.create_datagram_endpoint(_StunServer, local_addr=("127.0.0.1", 25805))

@@ -17,6 +17,7 @@ from sipagent.sip.engine import (
     TrunkAccount,
 )
 from tests.sip.support import SDP, Station, station
+from tests.support.requirement import Requirement, flow
 from tests.support.scenario import OFFER, OFFER2, TAG, Pause, Step, ack, bye, callee, recv, reinvite, reply
 from tests.support.scenario import Request as Send
 from tests.support.sipp import sipp
@@ -252,8 +253,49 @@ SCENARIOS: dict[str, tuple[Drive, tuple[Step, ...]]] = {
 }
 
 
+REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
+    "we_hang_up": (("3326", "2", "SHOULD", "BYE carries a Reason"),),
+    "they_hang_up": (("3261", "15.1.2", "MUST", "BYE from the callee gets 200"),),
+    "answer_without_ringing": (("3261", "13.2.2.4", "MUST", "a 2xx without any provisional response is taken"),),
+    "early_183": (("3261", "13.2.1", "MUST", "early media of a 183 reaches the user"),),
+    "provisional_without_tag": (("3261", "12.1", "MUST", "a provisional response without To tag makes no dialog"),),
+    "reliable_180": (("3262", "4", "MUST", "a reliable 180 gets PRACK with its RAck"),),
+    "forked_ringing": (
+        ("3261", "13.2.2.1", "MAY", "several early dialogs of one INVITE; one answers"),
+    ),
+    "late_answer": (
+        ("3261", "13.2.2.1", "MUST", "after a provisional response the answer may be late"),
+    ),
+    "cancel": (("3261", "9.1", "SHOULD", "CANCEL of a ringing call; its 487 gets ACK"),),
+    "cancel_before_anything": (("3261", "9.1", "MUST", "CANCEL waits for a provisional response"),),
+    "cancel_crosses_answer": (("3261", "15", "SHOULD", "a 2xx after our CANCEL gets ACK and BYE"),),
+    "we_change": (("3264", "8", "MUST", "our re-INVITE changes the session"),),
+    "our_change_refused": (("3261", "14.1", "MUST", "488 to our re-INVITE leaves the session"),),
+    "our_change_waits_out_491": (("3261", "14.1", "SHOULD", "491: tried again after the random wait"),),
+    "they_hold": (("3264", "8.4", "MUST", "the callee holds us"),),
+    "they_update": (("3311", "5.2", "MUST", "UPDATE from the callee is answered"),),
+    "transfer": (("3515", "2.4.4", "MUST", "our REFER: 202, NOTIFY read to its end"),),
+    "transfer_refused": (("3515", "2.4.2", "MUST", "a refused REFER is told"),),
+    "info_and_message": (("6086", "4.1", "MUST", "INFO and MESSAGE leave within the dialog"),),
+    "challenged_401": (("3261", "22.2", "SHOULD", "401 is answered with nc=00000001 and the next CSeq"),),
+    "challenged_407_sha256": (("8760", "2.4", "SHOULD", "407 with SHA-256 is answered"),),
+    "stale_nonce_is_tried_again": (("7616", "3.3", "SHOULD", "stale=true is answered with the new nonce"),),
+    "wrong_password_is_not_tried_twice": (
+        ("3261", "22.1", "SHOULD", "a second challenge ends the attempt"),
+    ),
+    "interval_too_small": (("4028", "7.3", "SHOULD", "422: asked again with Min-SE"),),
+    "refused_302": (("3261", "8.1.3.4", "MAY", "3xx is not followed blindly: its Contacts are told"),),
+    "refused_486": (("3261", "13.2.2.3", "MUST", "486 and other refusals get ACK and end the call"),),
+    "refused_503": (("3263", "4.3", "SHOULD", "503 of the last target ends the call"),),
+    "refused_603": (("3261", "13.2.2.3", "MUST", "6xx ends the call"),),
+}
 # over TCP a call that is given up at once never leaves: the connection is not there yet
-FLOWS = [(name, way) for name in SCENARIOS for way in ("u1", "t1") if (name, way) != ("cancel_before_anything", "t1")]
+FLOWS = [
+    flow(name, way, REQUIREMENTS, "UAC")
+    for name in SCENARIOS
+    for way in ("u1", "t1")
+    if (name, way) != ("cancel_before_anything", "t1")
+]
 
 
 @pytest.mark.parametrize(("name", "transport"), FLOWS)

@@ -1,5 +1,7 @@
 """The side that asks for credentials: what is accepted, what has run out, what was used before."""
 
+import pytest
+
 from sipagent.sip.challenger import Challenger, Check, Outcome
 from sipagent.sip.digest import Challenge, credentials, parse_challenges, strongest
 
@@ -13,12 +15,20 @@ def ask_and_answer(guard: Challenger, now: float = 0.0, password: str = "secret"
     return credentials(chosen, "alice", password, "INVITE", "sip:x", nc=nc, cnonce="c")
 
 
+@pytest.mark.rfc(
+    "8760",
+    "2.3",
+    "SHOULD",
+    role="UAS",
+    text="SHA-256 and MD5 challenges, the strongest first; right credentials are accepted",
+)
 def test_right_credentials_are_accepted_under_every_algorithm():
     for algorithm in ("MD5", "SHA-256", "SHA-512-256"):
         guard = challenger(algorithms=(algorithm,))
         assert guard.check([ask_and_answer(guard)], "INVITE", 1.0) == Check(Outcome.OK, "alice")
 
 
+@pytest.mark.rfc("3261", "22.1", "MUST", role="UAS", text="missing or wrong credentials are refused")
 def test_wrong_or_missing_credentials_are_not():
     guard = challenger()
     assert guard.check([], "INVITE", 0.0).outcome is Outcome.MISSING
@@ -44,6 +54,7 @@ def test_a_weaker_algorithm_than_asked_for_is_refused():
     assert guard.check([value], "INVITE", 0.0).outcome is Outcome.WRONG
 
 
+@pytest.mark.rfc("7616", "3.3", "SHOULD", role="UAS", text="a nonce that ran out is stale")
 def test_a_nonce_runs_out_and_a_strange_one_is_stale():
     guard = challenger(nonce_life_s=10.0)
     value = ask_and_answer(guard, now=100.0)
@@ -54,6 +65,7 @@ def test_a_nonce_runs_out_and_a_strange_one_is_stale():
     assert parse_challenges(guard.challenge(0.0, stale=True))[0].stale
 
 
+@pytest.mark.rfc("7616", "5.12", "SHOULD", role="UAS", text="a replayed count is refused")
 def test_a_count_is_good_for_one_request_only():
     guard = challenger()
     chosen = strongest(parse_challenges(guard.challenge(0.0)))

@@ -27,6 +27,7 @@ CNONCE = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ"
 # ---- vectors
 
 
+@pytest.mark.rfc("7616", "3.4", "MUST", role="UAC", text="MD5 and SHA-256 responses of the RFC's example")
 @pytest.mark.parametrize(
     ("algorithm", "expected"),
     [
@@ -42,6 +43,7 @@ def test_the_example_of_rfc_7616_section_3_9_1(algorithm, expected):
     assert got == expected
 
 
+@pytest.mark.rfc("7616", "3.4.4", "SHOULD", role="UAC", text="SHA-512-256 and userhash of the RFC's example")
 def test_the_userhash_example_of_rfc_7616_section_3_9_2():
     challenge = Challenge(
         "api@example.org",
@@ -61,6 +63,7 @@ def test_the_userhash_example_of_rfc_7616_section_3_9_2():
     assert "userhash=true" in value
 
 
+@pytest.mark.rfc("2617", "3.2.2.1", "MUST", role="UAC", text="a challenge without qop is answered in the older form")
 def test_the_example_of_rfc_2617_and_the_older_form_without_qop():
     args = ("Mufasa", "testrealm@host.com", "Circle Of Life", "dcd98b7102dd2f0e8b11d0f600bfb0c093", "GET")
     got = response("MD5", *args, "/dir/index.html", qop="auth", nc="00000001", cnonce="0a4f113b")
@@ -112,6 +115,9 @@ def test_what_we_cannot_answer_is_passed_over():
     assert parse_challenges(values) == ()
 
 
+@pytest.mark.rfc(
+    "8760", "2.4", "SHOULD", role="UAC", text="of several challenges the strongest that is allowed is answered"
+)
 def test_the_strongest_allowed_challenge_is_chosen_wherever_it_stands():
     challenges = [Challenge("r", "1", "MD5"), Challenge("r", "2", "SHA-512-256"), Challenge("r", "3", "SHA-256")]
     assert strongest(challenges).nonce == "2"
@@ -139,6 +145,7 @@ def client(**options) -> Authentication:
     return Authentication(Account("alice", "secret", **options), lambda: f"c{next(numbers)}")
 
 
+@pytest.mark.rfc("7616", "3.4", "MUST", role="UAC", text="nc counts the uses of a nonce")
 def test_nothing_is_sent_before_a_challenge_and_the_count_grows_with_every_use():
     auth = client()
     assert auth.headers("REGISTER", "sip:r") == ()
@@ -149,6 +156,7 @@ def test_nothing_is_sent_before_a_challenge_and_the_count_grows_with_every_use()
     assert "nc=00000002" in second[0][1]
 
 
+@pytest.mark.rfc("7616", "5.2", "SHOULD", role="UAC", text="cnonce has at least 64 random bits")
 def test_the_client_nonce_has_at_least_64_random_bits():
     auth = Authentication(Account("alice", "secret"))
     auth.learn([MD5])
@@ -156,6 +164,7 @@ def test_the_client_nonce_has_at_least_64_random_bits():
     assert len(bytes.fromhex(parameters["cnonce"])) >= 8
 
 
+@pytest.mark.rfc("3261", "22.1", "SHOULD", role="UAC", text="refused credentials are not repeated")
 def test_a_refused_first_use_is_a_wrong_password():
     auth = client()
     auth.learn([MD5])
@@ -163,6 +172,7 @@ def test_a_refused_first_use_is_a_wrong_password():
     assert auth.learn([MD5.replace("one", "two")]) is Verdict.WRONG_PASSWORD
 
 
+@pytest.mark.rfc("7616", "3.3", "SHOULD", role="UAC", text="a stale nonce is replaced once")
 def test_a_stale_nonce_is_replaced_once_and_not_for_ever():
     auth = client()
     auth.learn([MD5])
@@ -183,6 +193,9 @@ def test_a_nonce_that_has_served_before_may_run_out_without_being_called_stale()
     assert "nc=00000001" in auth.headers("REGISTER", "sip:r")[0][1]
 
 
+@pytest.mark.rfc(
+    "3261", "22.3", "MUST", role="UAC", text="several realms (proxy and server) are answered in one request"
+)
 def test_a_proxy_and_a_server_are_both_answered():
     auth = client()
     assert auth.learn([], ['Digest realm="proxy", nonce="p"']) is Verdict.RETRY
@@ -191,6 +204,7 @@ def test_a_proxy_and_a_server_are_both_answered():
     assert [name for name, _ in auth.headers("INVITE", "sip:x")] == ["Proxy-Authorization", "Authorization"]
 
 
+@pytest.mark.rfc("8760", "2.4", "SHOULD", role="UAC", text="MD5 can be refused by configuration")
 def test_only_realms_and_algorithms_that_the_account_allows_are_answered():
     assert client(realms=("trunk",)).learn([MD5]) is Verdict.UNSUPPORTED
     assert client(algorithms=("SHA-256",)).learn([MD5]) is Verdict.UNSUPPORTED

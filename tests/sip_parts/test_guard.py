@@ -22,6 +22,9 @@ def request(*lines: str, body: bytes = b"") -> bytes:
 # ---- trunks
 
 
+@pytest.mark.rfc(
+    "3325", "5", "MUST", role="UAS", text="asserted identities are believed by source address: it names the trunk"
+)
 @pytest.mark.parametrize(
     ("address", "trunk"),
     [
@@ -64,6 +67,7 @@ def test_a_network_that_is_none_names_the_field():
 # ---- limits
 
 
+@pytest.mark.rfc("3261", "26.3.2.4", "SHOULD", role="UAS", text="messages beyond the limits are stopped unparsed")
 def test_messages_beyond_the_limits_are_stopped_unparsed():
     cases = {
         "too_large": request(body=b"x" * 65_536),
@@ -83,6 +87,7 @@ def test_messages_beyond_the_limits_are_stopped_unparsed():
 # ---- scanners
 
 
+@pytest.mark.rfc("3261", "26.3.2.4", "SHOULD", role="UAS", text="known scanners get no answer")
 @pytest.mark.parametrize("name", SCANNERS)
 def test_every_known_scanner_is_met_with_silence(name):
     decision = guard().screen(request(f"user-agent : {name.upper()}/1.0"), STRANGER, 0.0)
@@ -115,6 +120,7 @@ def test_a_trunk_is_never_taken_for_a_scanner():
 # ---- rates
 
 
+@pytest.mark.rfc("3261", "26.3.2.4", "SHOULD", role="UAS", text="a stranger's requests are limited in rate")
 def test_a_stranger_has_a_burst_and_then_a_rate():
     ours = guard(limits={"source_rate": 10.0, "source_burst": 5.0})
     first = [ours.screen(INVITE, STRANGER, 0.0).action for _ in range(8)]
@@ -124,6 +130,7 @@ def test_a_stranger_has_a_burst_and_then_a_rate():
     assert 95 <= passed <= 110
 
 
+@pytest.mark.rfc("3261", "26.3.2.4", "SHOULD", role="UAS", text="forged sources share one rate; the table is bounded")
 def test_many_strangers_share_one_rate_so_that_forged_sources_gain_nothing():
     ours = guard(limits={"strangers_rate": 100.0, "strangers_burst": 50.0, "sources": 100})
     decisions = [ours.screen(INVITE, f"203.0.{n // 250}.{n % 250}", n * 0.001) for n in range(10_000)]

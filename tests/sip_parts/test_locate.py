@@ -52,6 +52,7 @@ async def locate(uri: str, records=None, now: float = 0.0, **options) -> list[tu
     return [(target.protocol, target.address, target.port) for target in await locator.locate(uri, now)]
 
 
+@pytest.mark.rfc("3263", "4.1", "MUST", role="UAC", text="a numeric host needs no lookup; sips means TLS, sip UDP")
 @pytest.mark.parametrize(
     ("uri", "expected"),
     [
@@ -68,11 +69,13 @@ async def test_a_numeric_host_needs_no_name_server(uri, expected):
     assert await locate(uri, {}) == [expected]
 
 
+@pytest.mark.rfc("3263", "4.2", "MUST", role="UAC", text="a port in the URI skips SRV")
 async def test_a_port_skips_services():
     assert await locate("sip:server2.example.com:5099") == [("UDP", "192.0.2.2", 5099)]
     assert await locate("sip:server2.example.com:5099;transport=tcp") == [("TCP", "192.0.2.2", 5099)]
 
 
+@pytest.mark.rfc("3263", "4.1", "SHOULD", role="UAC", text="NAPTR chooses the transport, SRV the servers")
 async def test_naptr_orders_the_transports_and_srv_the_servers():
     assert await locate("sip:example.com", families=(4,)) == [
         ("TLS", "192.0.2.1", 5061),
@@ -82,6 +85,7 @@ async def test_naptr_orders_the_transports_and_srv_the_servers():
     ]
 
 
+@pytest.mark.rfc("3263", "4.1", "MUST", role="UAC", text="only transports and address families that we have are used")
 async def test_only_transports_and_families_that_we_have_are_used():
     assert await locate("sip:example.com", protocols=("UDP",)) == [
         ("UDP", "192.0.2.1", 5060),
@@ -102,6 +106,7 @@ async def test_a_transport_parameter_goes_straight_to_its_srv_records():
     assert ("example.com", "NAPTR") not in zone.asked
 
 
+@pytest.mark.rfc("3263", "4.1", "SHOULD", role="UAC", text="without NAPTR the SRV names are asked")
 async def test_without_naptr_the_srv_names_are_tried_and_tls_is_not_guessed():
     records = {key: value for key, value in FULL.items() if key[1] != "NAPTR"}
     assert await locate("sip:example.com", records, families=(4,)) == [
@@ -111,6 +116,7 @@ async def test_without_naptr_the_srv_names_are_tried_and_tls_is_not_guessed():
     ]
 
 
+@pytest.mark.rfc("3263", "4.2", "MUST", role="UAC", text="without SRV the host itself is called")
 async def test_without_any_service_the_host_itself_is_called():
     records = {("example.com", "A"): ["192.0.2.9", "192.0.2.10"]}
     assert await locate("sip:example.com", records) == [("UDP", "192.0.2.9", 5060), ("UDP", "192.0.2.10", 5060)]
@@ -126,6 +132,9 @@ async def test_a_service_that_is_declared_absent_falls_back_to_the_host():
     assert await locate("sip:example.com", records) == [("UDP", "192.0.2.9", 5060)]
 
 
+@pytest.mark.rfc(
+    "5922", "7.2", "MUST", role="UAC", text="the certificate is checked against the URI's domain, not the SRV target"
+)
 async def test_the_domain_for_the_certificate_is_the_one_of_the_uri():
     found = await Locator(Zone(FULL), random.Random(1)).locate("sips:example.com", 0.0)
     assert {target.domain for target in found} == {"example.com"}
@@ -140,6 +149,7 @@ async def test_what_cannot_be_reached_by_sip_is_refused(uri):
 # ---- SRV
 
 
+@pytest.mark.rfc("2782", "3", "SHOULD", role="UAC", text="servers of one priority are drawn by weight")
 def test_servers_of_one_priority_are_drawn_by_their_weights():
     records = [Srv(1, 60, 1, "a"), Srv(1, 30, 2, "b"), Srv(1, 10, 3, "c"), Srv(0, 0, 4, "first"), Srv(2, 0, 5, "last")]
     rng = random.Random(42)
@@ -156,6 +166,7 @@ def test_servers_of_one_priority_are_drawn_by_their_weights():
 # ---- failures, cache
 
 
+@pytest.mark.rfc("3263", "4.3", "SHOULD", role="UAC", text="a failed target comes last for 30 s")
 async def test_a_failed_target_comes_last_for_30_seconds_and_is_still_there_when_all_failed():
     locator = Locator(Zone({("example.com", "A"): ["192.0.2.1", "192.0.2.2"]}), random.Random(1))
     one, two = await locator.locate("sip:example.com", 0.0)
@@ -177,6 +188,7 @@ def test_only_so_many_failures_are_remembered():
     assert Target("UDP", "192.0.2.1", 1999, "x") in locator._failed
 
 
+@pytest.mark.rfc("1035", "3.2.1", "MUST", role="UAC", text="records live as long as their TTL")
 async def test_answers_live_as_long_as_they_say():
     zone = Zone({("example.com", "A"): ["192.0.2.1"]}, ttl_s=60.0)
     locator = Locator(zone, random.Random(1), families=(4,))

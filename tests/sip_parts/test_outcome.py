@@ -23,6 +23,8 @@ WORDS = {
 }  # fmt: skip
 
 
+@pytest.mark.rfc("3261", "21", "MUST", role="UAC", text="every final status has an outcome")
+@pytest.mark.rfc("5057", "5", "SHOULD", role="UAC", text="603 and 608 are told apart (RFC 8688)")
 @pytest.mark.parametrize(("status", "word"), [(status, word) for word, many in WORDS.items() for status in many])
 def test_every_registered_status_has_its_word(status, word):
     assert outcome_of(status) is word
@@ -33,6 +35,7 @@ def test_no_status_of_the_failure_classes_is_without_a_word_or_answered(status):
     assert outcome_of(status) is not Outcome.ANSWERED
 
 
+@pytest.mark.rfc("3261", "8.1.3.2", "MUST", role="UAC", text="an unknown status counts as x00 of its class")
 def test_a_status_that_nobody_registered_falls_back_to_its_class():
     assert outcome_of(399) is W.NOT_REACHABLE
     assert outcome_of(499) is W.FAILED
@@ -41,6 +44,7 @@ def test_a_status_that_nobody_registered_falls_back_to_its_class():
     assert outcome_of(0) is W.FAILED
 
 
+@pytest.mark.rfc("3326", "2", "SHOULD", role="both", text="Reason (SIP, Q.850) is read into the outcome")
 @pytest.mark.parametrize(
     ("cause", "word"),
     [
@@ -83,6 +87,7 @@ def test_raw_values_are_kept_and_rubbish_is_passed_over():
     assert reasons(headers) == (Reason("Q.850", 17, "User, busy"), Reason("SIP", 486), Reason("X"))
 
 
+@pytest.mark.rfc("3326", "2", "SHOULD", role="both", text="Reason is sent in a form that reads back")
 def test_our_own_reason_reads_back():
     made = reason_header("Q.850", 16, 'said "bye"')
     assert reasons([made]) == (Reason("Q.850", 16, 'said "bye"'),)

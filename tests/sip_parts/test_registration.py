@@ -41,6 +41,7 @@ def registered(**options) -> Registration:
     return registration
 
 
+@pytest.mark.rfc("3261", "10.2.1", "MUST", role="UAC", text="REGISTER names one Contact and the wished expiry")
 def test_the_first_request_asks_for_our_contact_and_expiry():
     registration = machine(expires_s=600)
     registration.start(0.0)
@@ -49,6 +50,7 @@ def test_the_first_request_asks_for_our_contact_and_expiry():
     assert request == SendRegister(1, "sip:r.example", ((CONTACT, 600),), 600)
 
 
+@pytest.mark.rfc("3261", "10.2.4", "SHOULD", role="UAC", text="the refresh comes at 50 to 90 % of the granted time")
 @pytest.mark.parametrize("granted", [20, 60, 120, 300, 3600])
 def test_the_refresh_comes_between_half_and_nine_tenths_of_the_granted_time(granted):
     delays = set()
@@ -68,6 +70,9 @@ def test_the_refresh_comes_between_half_and_nine_tenths_of_the_granted_time(gran
     assert len(delays) == 40 or granted == 60 or granted == 20
 
 
+@pytest.mark.rfc(
+    "3261", "10.2.4", "MUST", role="UAC", text="the expiry that counts is that of our own Contact in the 2xx"
+)
 @pytest.mark.parametrize(
     ("headers", "granted"),
     [
@@ -111,6 +116,7 @@ def test_a_challenge_is_answered_at_once_and_later_requests_carry_credentials():
     assert "nc=00000002" in dict(sent(registration).headers)["Authorization"]
 
 
+@pytest.mark.rfc("3261", "22.1", "SHOULD", role="UAC", text="a wrong password is tried at most once in 30 s")
 def test_a_wrong_password_is_tried_at_most_once_in_30_seconds():
     registration = machine()
     now, tried = 0.0, []
@@ -164,6 +170,7 @@ def test_without_credentials_a_challenge_is_a_refusal():
 # ---- refusals and silence
 
 
+@pytest.mark.rfc("3261", "10.2.8", "SHOULD", role="UAC", text="423 raises the expiry to Min-Expires")
 def test_423_raises_the_expiry_to_what_the_registrar_wants():
     registration = machine(expires_s=60)
     registration.start(0.0)
@@ -182,6 +189,9 @@ def test_a_senseless_423_is_a_refusal(wanted):
     assert registration.phase is Phase.WAITING
 
 
+@pytest.mark.rfc(
+    "5626", "4.5", "MUST", role="UAC", text="the wait doubles from 30 s to 1800 s, each 50 to 100 % random"
+)
 @pytest.mark.parametrize(
     ("status", "state", "base"),
     [
@@ -214,6 +224,7 @@ def test_the_wait_doubles_from_its_base_to_half_an_hour_and_is_half_random(statu
     assert registration.current.retry_in_s <= base  # success forgets the failures
 
 
+@pytest.mark.rfc("3261", "20.33", "SHOULD", role="UAC", text="Retry-After of a registrar is obeyed")
 def test_retry_after_is_obeyed_within_reason_and_spread():
     waits = set()
     for seed in range(10):
@@ -287,6 +298,7 @@ def test_a_broken_connection_is_bound_anew_within_two_seconds():
     assert 50.0 <= registration.deadline <= 52.0
 
 
+@pytest.mark.rfc("5626", "4.5", "SHOULD", role="UAC", text="fifty registrations come back spread over time")
 def test_fifty_trunks_do_not_come_back_all_at_once():
     deadlines = []
     for seed in range(50):
@@ -302,6 +314,9 @@ def test_fifty_trunks_do_not_come_back_all_at_once():
 # ---- NAT, routes
 
 
+@pytest.mark.rfc(
+    "3581", "4", "SHOULD", role="UAC", text="the Contact follows received and rport of the registrar's answer"
+)
 def test_the_contact_follows_the_address_that_the_registrar_sees():
     registration = machine()
     registration.start(0.0)
@@ -372,6 +387,8 @@ def test_hosts_of_every_kind_are_replaced_in_a_uri():
     assert with_address("sip:a@host;ob", "192.0.2.1", 9) == "sip:a@192.0.2.1:9;ob"
 
 
+@pytest.mark.rfc("3608", "6.1", "MUST", role="UAC", text="Service-Route of the registrar is kept for later requests")
+@pytest.mark.rfc("3327", "5.1", "SHOULD", role="UAC", text="Path is supported")
 def test_service_route_and_path_are_kept():
     registration = machine()
     registration.start(0.0)
@@ -388,6 +405,7 @@ def test_service_route_and_path_are_kept():
 # ---- leaving
 
 
+@pytest.mark.rfc("3261", "10.2.2", "MUST", role="UAC", text="un-registering asks for no time")
 def test_unregistering_asks_for_no_time_and_ends_whatever_the_answer():
     for end in ("200", "503", "401", "silence"):
         registration = registered()
@@ -418,6 +436,13 @@ def test_what_never_began_is_gone_at_once():
 # ---- a thousand refreshes
 
 
+@pytest.mark.rfc(
+    "3261",
+    "10.2",
+    "MUST",
+    role="UAC",
+    text="a thousand refreshes through refusals, silence and new nonces never lapse for longer than one retry",
+)
 def test_a_thousand_refreshes_through_refusals_silence_and_new_nonces_never_lapse_for_longer_than_one_retry():
     rng = random.Random(7)
     challenger = Challenger("r", {"alice": "secret"}.get, b"k" * 32, nonce_life_s=600.0)

@@ -43,12 +43,20 @@ def test_session_expires_is_read_and_rubbish_refused():
 # ---- as the one who asks
 
 
+@pytest.mark.rfc(
+    "4028",
+    "7.1",
+    "SHOULD",
+    role="UAC",
+    text="the INVITE asks for our interval (1800 s, Min-SE 90) and leaves the role open",
+)
 def test_the_first_request_asks_for_our_interval_and_leaves_the_role_open():
     assert timer().request_headers() == (("Supported", "timer"), ("Session-Expires", "1800"))
     assert timer(600, 120).request_headers()[1:] == (("Session-Expires", "600"), ("Min-SE", "120"))
     assert timer(0).request_headers() == (("Supported", "timer"),)
 
 
+@pytest.mark.rfc("4028", "10", "SHOULD", role="UAC", text="as refresher: at half of the interval")
 @pytest.mark.parametrize("answer", ["1800;refresher=uac", "1800"])
 def test_as_refresher_we_refresh_at_half_and_give_up_before_the_end(answer):
     ours = timer()
@@ -62,6 +70,7 @@ def test_as_refresher_we_refresh_at_half_and_give_up_before_the_end(answer):
     assert ours.deadline is None
 
 
+@pytest.mark.rfc("4028", "10", "SHOULD", role="both", text="the other side sends BYE at expiry - min(32 s, SE/3)")
 def test_as_the_other_one_we_only_watch_the_clock():
     ours = timer()
     ours.accepted((("Session-Expires", "90;refresher=uas"),), 0.0)
@@ -70,6 +79,7 @@ def test_as_the_other_one_we_only_watch_the_clock():
     assert ours.on_deadline(60.0) is TimerAction.BYE
 
 
+@pytest.mark.rfc("4028", "7.2", "MUST", role="UAC", text="a 2xx without Session-Expires means no timer")
 def test_an_answer_without_session_expires_means_no_timer():
     ours = timer()
     ours.accepted((("Session-Expires", "1800;refresher=uac"),), 0.0)
@@ -108,6 +118,7 @@ def test_a_refresh_that_fails_is_tried_again_until_it_is_too_late():
     assert refreshes >= 3
 
 
+@pytest.mark.rfc("4028", "7.4", "SHOULD", role="UAC", text="481 or 408 to a refresh ends the call")
 @pytest.mark.parametrize("status", [408, 481])
 def test_a_refresh_that_finds_nobody_ends_the_call(status):
     ours = timer()
@@ -127,6 +138,7 @@ def test_an_interval_that_is_too_small_gets_422_with_ours():
     assert old.status == 200
 
 
+@pytest.mark.rfc("4028", "9", "MUST", role="UAS", text="the 2xx names the refresher by table 2")
 @pytest.mark.parametrize(
     ("request_headers", "headers", "refreshing"),
     [
@@ -155,12 +167,14 @@ def test_the_answer_names_the_refresher_by_table_2(request_headers, headers, ref
     assert ours.deadline == (900.0 if refreshing else 1768.0)
 
 
+@pytest.mark.rfc("4028", "9", "MUST", role="UAS", text="the interval is lowered, never below Min-SE")
 def test_a_longer_wish_is_lowered_to_ours_but_not_below_their_minimum():
     ours = timer(600)
     assert ours.judge((SUPPORTED, ("Session-Expires", "3600"))).headers[1][1].startswith("600;")
     assert ours.judge((SUPPORTED, ("Session-Expires", "3600"), ("Min-SE", "1200"))).headers[1][1].startswith("1200;")
 
 
+@pytest.mark.rfc("4028", "9", "MUST", role="UAS", text="a far end without the extension gets no Require: timer")
 def test_nothing_is_answered_to_a_far_end_without_timers_and_the_timer_stops():
     ours = timer()
     assert ours.judge(()).headers == ()
@@ -186,6 +200,7 @@ def test_both_sides_agree_after_422():
     assert (caller.refreshing, callee.refreshing) == (True, False)
 
 
+@pytest.mark.rfc("4028", "10", "MUST", role="both", text="a call of 24 hours lives in both roles")
 @pytest.mark.parametrize("we_call", [True, False])
 @pytest.mark.parametrize("interval_s", [90, 600, 1800])
 @pytest.mark.parametrize("callee_refreshes", [True, False])

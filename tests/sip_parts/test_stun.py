@@ -21,6 +21,7 @@ IPV6 = bytes.fromhex(
 )
 
 
+@pytest.mark.rfc("8489", "14.2", "MUST", role="UAC", text="XOR-MAPPED-ADDRESS of the test vectors is read")
 def test_the_responses_of_rfc_5769_are_read():
     assert decode(IPV4) == BindingResponse(ID, "192.0.2.1", 32853)
     assert decode(IPV6) == BindingResponse(ID, "2001:db8:1234:5678:11:2233:4455:6677", 32853)

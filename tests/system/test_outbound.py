@@ -49,6 +49,7 @@ async def test_an_answered_call_is_connected_and_hung_up(agent_and_port: tuple[S
         assert await carrier.finished() == 0, carrier.errors()
 
 
+@pytest.mark.rfc("3261", "13.2.2.3", "MUST", role="UAC", text="a refusal reaches the operator by name")
 @pytest.mark.parametrize(
     ("status", "outcome"),
     [
@@ -69,6 +70,9 @@ async def test_a_refusal_has_a_name(agent_and_port: tuple[Service, int], status:
         assert await carrier.finished() == 0, carrier.errors()
 
 
+@pytest.mark.rfc(
+    "3261", "9.1", "SHOULD", role="UAC", text="a call that nobody answers is cancelled after the ringing time"
+)
 async def test_a_call_that_nobody_answers_is_cancelled(agent_and_port: tuple[Service, int]) -> None:
     agent, port = agent_and_port
     async with sipp(RINGS_UNTIL_CANCEL, port=port) as carrier:

@@ -62,6 +62,7 @@ async def fails_or_ends(far_end: Sipp) -> int:
     return await far_end.finished(30)
 
 
+@pytest.mark.rfc("3261", "21.5.4", "SHOULD", role="UAS", text="over capacity: 503 with Retry-After")
 async def test_what_is_over_capacity_gets_503_and_is_told_when_to_come_back(tmp_path: Path) -> None:
     async with service(tmp_path, ECHO + "[limits]\nmax_calls = 1\n") as agent:
         async with sipp(TALK, f"127.0.0.1:{agent.sip_port}", port=free_port(count=16)):
@@ -71,6 +72,7 @@ async def test_what_is_over_capacity_gets_503_and_is_told_when_to_come_back(tmp_
         assert 'sipagent_calls_refused_total{why="full"} 1.0' in metrics
 
 
+@pytest.mark.rfc("3261", "21.4.24", "SHOULD", role="UAS", text="over capacity: 486 when configured")
 async def test_what_is_over_capacity_gets_486_when_that_is_configured(tmp_path: Path) -> None:
     async with (
         service(tmp_path, ECHO + "[limits]\nmax_calls = 1\nfull_status = 486\n") as agent,
@@ -94,6 +96,7 @@ async def test_a_call_is_refused_before_it_is_answered(tmp_path: Path) -> None:
         assert answered
 
 
+@pytest.mark.rfc("3261", "21.5.4", "SHOULD", role="UAS", text="while draining: 503 to new calls, running ones go on")
 async def test_sigterm_lets_calls_finish_and_refuses_new_ones(tmp_path: Path) -> None:
     async with service(tmp_path, ECHO) as agent:
         async with sipp(talk(4000), f"127.0.0.1:{agent.sip_port}", port=free_port(count=16)) as far_end:
@@ -109,6 +112,7 @@ async def test_sigterm_lets_calls_finish_and_refuses_new_ones(tmp_path: Path) ->
         assert await asyncio.wait_for(agent.process.wait(), 10) == 0
 
 
+@pytest.mark.rfc("3326", "2", "SHOULD", role="both", text="our BYE carries a Reason")
 async def test_calls_that_outlast_the_drain_get_bye_with_a_reason(tmp_path: Path) -> None:
     waits = caller(
         invite(),

@@ -1,0 +1,52 @@
+"""Requirements that we know and do not meet: (RFC, section, role, level, sentence, reason)."""
+
+NOT_MET = (
+    ("3261", "18.2.1", "UAS", "MUST", "the UAS listens on UDP and TCP", "which listeners there are is configuration"),
+    (
+        "3261",
+        "8.1.3.4",
+        "UAC",
+        "SHOULD",
+        "3xx is followed to the Contacts that it names",
+        "told as an outcome, not followed: whoever redirects must not choose whom we pay to call",
+    ),
+    (
+        "3261",
+        "22.4",
+        "both",
+        "SHOULD",
+        "auth-int and Authentication-Info with mutual authentication are asked for",
+        "auth-int is answered, never asked for; rspauth is not checked",
+    ),
+    ("3261", "23", "both", "MAY", "S/MIME bodies", "an encrypted body gets 415"),
+    (
+        "3261",
+        "26.2.1",
+        "UAS",
+        "MUST",
+        "mutual TLS: a client's certificate is asked for",
+        "the server side presents its certificate and asks for none",
+    ),
+    ("3265", "3.1", "UAS", "MAY", "SUBSCRIBE of event packages other than refer", "405: we publish no state"),
+    ("3856", "5", "both", "MAY", "presence", "no use in a voice agent"),
+    (
+        "4488",
+        "4",
+        "UAC",
+        "MAY",
+        "REFER without a subscription (Refer-Sub: false) is asked for",
+        "taken when the far end asks; we always want the NOTIFYs",
+    ),
+    ("5627", "4.1", "UAC", "MAY", "GRUU is obtained", "Contact is a plain address"),
+    (
+        "5763",
+        "5",
+        "both",
+        "MAY",
+        "DTLS-SRTP",
+        "SDES over TLS only; such an offer gets 488 unless plain RTP is offered too",
+    ),
+    ("6035", "4", "UAC", "MAY", "PUBLISH of vq-rtcpxr summaries", "quality is in the call record and in RTCP XR"),
+    ("8445", "2", "both", "MAY", "ICE", "attributes are passed over; symmetric RTP serves"),
+    ("8225", "6", "UAS", "MAY", "a STIR/SHAKEN Identity is verified", "the header is handed to the brain unverified"),
+)
