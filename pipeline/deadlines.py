@@ -15,7 +15,7 @@ class Deadlines:
     """In seconds. A caller takes two seconds of silence for a fault, and hangs up after ten."""
 
     end_of_turn_seconds: float = 1.2
-    stt_seconds: float = 2.5
+    stt_seconds: float = 5.0
     first_reply_seconds: float = 8.0
     next_reply_seconds: float = 20.0  # between two pieces: a tool may be at work
     first_audio_seconds: float = 3.0
