@@ -30,7 +30,7 @@ class ConversationEvents:
             if live.apologising:
                 live.connect_after_prompt = call.state is CallState.CONNECTED
             elif call.state is CallState.CONNECTED:
-                self._life.tell_worker(call, messages.Connected(call.id, live.session.sample_rate_hz))
+                self._life.tell_worker(call, messages.Connected(call.id, live.session.row_rate_hz))
         elif call.party.direction == "inbound" and call.alive:
             if not live.session.offering:
                 self._life.apply(call)

@@ -150,7 +150,7 @@ class Lifecycle:
                  to_number=call.party.to_number, trunk=call.party.trunk, brain=call.route.brain)  # fmt: skip
         self.records.begin(call.summary())
         call.on_event = lambda event: self.records.note(call.id, event)
-        self.tell_row(call, lambda number, generation: media.OpenRow(number, generation, -1, reflex=call.route.reflex))
+        self.tell_row(call, lambda number, generation: media.OpenRow(number, generation, -1, session.row_rate_hz, call.route.reflex))
         if not call.companion_of:
             self.timer(call, "offer", OFFER_S, lambda: self._offer_late(call))
             self.offer(call, avoid=-1, resumed=False)
@@ -218,7 +218,7 @@ class Lifecycle:
             self.tell_row(call, lambda row, generation: media.Record(row, generation, path))
             self.live[call.id].recording = True
         if call.place is not None and call.place.worker >= 0:
-            self.tell_worker(call, messages.Connected(call.id, self.live[call.id].session.sample_rate_hz))
+            self.tell_worker(call, messages.Connected(call.id, self.live[call.id].session.row_rate_hz))
 
     def accept_answer(self, call: Call, body: bytes) -> bool:
         """Settle our offer by its answer; False when the answer is of no use and the call was ended."""

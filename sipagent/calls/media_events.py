@@ -40,7 +40,7 @@ class MediaEvents:
             self._life.hang_up(call, "no worker could take the call over", outcome=Outcome.FAILED)
         elif live.connect_after_prompt:
             live.connect_after_prompt = False
-            self._life.tell_worker(call, messages.Connected(call.id, live.session.sample_rate_hz))
+            self._life.tell_worker(call, messages.Connected(call.id, live.session.row_rate_hz))
 
     def recording_ended(self, call: Call, event: media.RecordingEnded) -> None:
         """The file is closed."""

@@ -43,9 +43,12 @@ class MediaSession:
         return self._agreed_wish is Direction.SENDONLY
 
     @property
-    def sample_rate_hz(self) -> int:
-        """Rate of the negotiated codec's sound; 8000 before."""
-        return self.negotiated.send.sample_rate_hz if self.negotiated else 8000
+    def row_rate_hz(self) -> int:
+        """Rate of the call's row, settled when it is opened: wideband when that was agreed, or may still be."""
+        if self._row_rate_hz == 0:
+            wideband = "G722" in self.policy.codecs if self.negotiated is None else self.negotiated.send.name == "G722"
+            self._row_rate_hz = 16000 if wideband else 8000
+        return self._row_rate_hz
 
     def answer(self, offer: bytes) -> bytes:
         """Answer an offer; nothing changes when it raises. While our own offer is pending it is 491."""
