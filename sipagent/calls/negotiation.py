@@ -31,6 +31,7 @@ class MediaSession:
         self._local: description.SessionDescription | None = None
         self._agreed: description.SessionDescription | None = None
         self._wish = self._agreed_wish = Direction.SENDRECV
+        self._row_rate_hz = 0
 
     @property
     def held(self) -> bool:
