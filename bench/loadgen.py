@@ -26,6 +26,10 @@ class Compiled:
             subprocess.run([compiler, "-O2", "-o", str(path), str(HERE / f"{name}.c")], check=True)
         return str(path)
 
+    def close(self) -> None:
+        """Remove the folder; otherwise that is done at the end of the process."""
+        self._folder.cleanup()
+
 
 def generate(
     compiled: Compiled, calls: int, local: int, remote: int, seconds: float, warm_up: float = 2.0

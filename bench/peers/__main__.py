@@ -3,8 +3,8 @@
     python -m bench.peers [--calls 100,200] [--seconds 15] [--peers sipagent,baresip-python] [--cache FOLDER] [--json]
 
 Each contender answers SIP calls and echoes G.711 RTP. One load generator calls them all: SIP by `caller.py`, RTP by
-`bench/talker.c`. Processor time is that of the whole process tree from /proc, less what it takes without calls. Peers are
-installed from their wheels, in pinned versions, each into a virtual environment of its own under the cache folder.
+`bench/talker.c`. Processor time is that of the whole process tree from /proc, less what it takes without calls. Peers
+are installed from their wheels, in pinned versions, each into a virtual environment of its own in the cache folder.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def report(rows: list[Row]) -> dict[str, Any]:
 
 def table(rows: list[Row]) -> str:
     """Rows for reading; pacing and delay in ms, `ours is`: our CPU per call as a share of theirs."""
-    lines = [COLUMNS]
+    lines: list[tuple[str, ...]] = [COLUMNS]
     for row in rows:
         ours = _ours(rows, row.calls)
         heard = row.heard

@@ -1,6 +1,7 @@
 """Who is measured: how each is started, how it is called, how many calls it takes."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -41,7 +42,7 @@ pipeline = "echo"
 """
 
 
-class Unable(Exception):
+class UnableError(Exception):
     """Why a contender cannot be measured, in one line."""
 
 
@@ -76,7 +77,7 @@ CONTENDERS: Final = (
 
 @asynccontextmanager
 async def running(contender: Contender, calls: int, cache: Path, folder: Path) -> AsyncIterator[tuple[int, Caller]]:
-    """The contender, ready for that many calls, and a caller for it: (process id, caller). Raises Unable."""
+    """The contender, ready for that many calls, and a caller for it: (process id, caller). Raises UnableError."""
     log_path = folder / "log"
     server: asyncio.Server | None = None
     transport: asyncio.BaseTransport | None = None
@@ -87,7 +88,9 @@ async def running(contender: Contender, calls: int, cache: Path, folder: Path) -
                 try:
                     caller, server = await as_registrar(*REGISTRAR)
                 except OSError as problem:
-                    raise Unable(f"cannot listen on {REGISTRAR[0]}:{REGISTRAR[1]}: {problem.strerror}") from problem
+                    raise UnableError(
+                        f"cannot listen on {REGISTRAR[0]}:{REGISTRAR[1]}: {problem.strerror}"
+                    ) from problem
             port = _free_port()
             command = await asyncio.to_thread(_command, contender, port, calls, cache, folder)
             process = await asyncio.create_subprocess_exec(
@@ -114,8 +117,8 @@ def _command(contender: Contender, port: int, calls: int, cache: Path, folder: P
         return [sys.executable, "-m", "sipagent", "serve", "--config", str(config)]
     try:
         python = installed.python_with(contender.package, contender.version, cache)
-    except installed.NotInstalled as problem:
-        raise Unable(str(problem)) from problem
+    except installed.NotInstalledError as problem:
+        raise UnableError(str(problem)) from problem
     return [str(python), str(PROGRAMS / contender.program), contender.argument(port)]
 
 
@@ -128,16 +131,16 @@ async def _ready(
             if process.stdout is not None:
                 while (line := await process.stdout.readline()).strip() != b"READY":
                     if not line:
-                        raise Unable(f"ended at its start: {last_line(log_path)}")
+                        raise UnableError(f"ended at its start: {last_line(log_path)}")
                 if contender.registers:
                     await caller.registered.wait()
                 return
             while not await _answers_options(caller, port):
                 if process.returncode is not None:
-                    raise Unable(f"ended at its start: {last_line(log_path)}")
+                    raise UnableError(f"ended at its start: {last_line(log_path)}")
                 await asyncio.sleep(0.2)
     except TimeoutError as problem:
-        raise Unable(f"not ready after {START_S:.0f} s: {last_line(log_path)}") from problem
+        raise UnableError(f"not ready after {START_S:.0f} s: {last_line(log_path)}") from problem
 
 
 async def _answers_options(caller: Caller, port: int) -> bool:
@@ -173,10 +176,8 @@ async def _end(process: asyncio.subprocess.Process | None) -> None:
             await asyncio.wait_for(process.wait(), wait_s)
         except TimeoutError:
             continue
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def last_line(path: Path) -> str:

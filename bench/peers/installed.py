@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 
-class NotInstalled(Exception):
+class NotInstalledError(Exception):
     """Why a peer cannot be had here, in one line."""
 
 
@@ -24,10 +24,10 @@ def python_with(package: str, version: str, folder: Path) -> Path:
         try:
             ran = subprocess.run(step, capture_output=True, text=True, timeout=300, check=False)
         except (OSError, subprocess.TimeoutExpired) as problem:
-            raise NotInstalled(f"{package} {version}: {problem}") from problem
+            raise NotInstalledError(f"{package} {version}: {problem}") from problem
         if ran.returncode:
             lines = [line for line in (ran.stderr or ran.stdout).splitlines() if line.strip()]
             reason = next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "pip failed")
-            raise NotInstalled(f"{package} {version} cannot be installed: {reason[:200]}")
+            raise NotInstalledError(f"{package} {version} cannot be installed: {reason[:200]}")
     done.touch()
     return python

@@ -12,10 +12,12 @@ from typing import Any, Final
 from bench.loadgen import Compiled
 from bench.peers import processes, talker
 from bench.peers.caller import Call, Caller
-from bench.peers.contenders import HOST, Contender, Unable, last_line, running
+from bench.peers.contenders import HOST, Contender, UnableError, last_line, running
 
 CALLS_PER_S: Final = 20.0
 IDLE_S: Final = 2.0
+SETTLE_S: Final = 15.0  # at most, until a start has left nothing behind …
+SETTLED_PERCENT: Final = 2.0  # … that is: two seconds cost the same
 WARM_UP_S: Final = 4.0  # of talking: buffers settle, delays are learned
 
 
@@ -54,15 +56,12 @@ async def measure(contender: Contender, calls: int, seconds: float, cache: Path,
             async with running(contender, calls, cache, Path(folder)) as (pid, caller):
                 row = await _talk(row, pid, caller, seconds, compiled, Path(folder))
             return _with(row, last_words=last_line(Path(folder) / "log")) if row.failed_calls else row
-        except Unable as problem:
+        except UnableError as problem:
             return _with(row, problem=str(problem))
 
 
 async def _talk(row: Row, pid: int, caller: Caller, seconds: float, compiled: Compiled, folder: Path) -> Row:
-    await asyncio.sleep(1.0)  # what a start leaves behind
-    before, began = processes.costs(pid), time.monotonic()
-    await asyncio.sleep(IDLE_S)
-    idle = _percent(before, processes.costs(pid), time.monotonic() - began)
+    idle = await _settle(pid)
     idle_bytes = sum(map(processes.resident_bytes, processes.tree(pid)))
     placed = await _place(caller, row.calls)
     talking = [call for call in placed if not call.failure]
@@ -116,6 +115,19 @@ async def _talk(row: Row, pid: int, caller: Caller, seconds: float, compiled: Co
         answer_ms_p95=round(answered[int(0.95 * (len(answered) - 1))], 1) if answered else 0.0,
         heard=heard.as_dict() if heard else {},
     )
+
+
+async def _settle(pid: int) -> dict[int, float]:
+    """CPU of each process without calls, in percent, once it does not change any more."""
+    last = float("inf")
+    until = time.monotonic() + SETTLE_S
+    while True:
+        before, began = processes.costs(pid), time.monotonic()
+        await asyncio.sleep(IDLE_S)
+        idle = _percent(before, processes.costs(pid), time.monotonic() - began)
+        if abs(sum(idle.values()) - last) < SETTLED_PERCENT or time.monotonic() > until:
+            return idle
+        last = sum(idle.values())
 
 
 async def _place(caller: Caller, calls: int) -> list[Call]:

@@ -53,7 +53,7 @@ class Heard:
 
 
 def loop(seed: int = 1) -> bytes:
-    """Two seconds of µ-law: a second of voice-like sound, loud from its first sample on in every packet, and silence."""
+    """Two seconds of µ-law: one of voice-like sound, loud from its first sample on in every packet, one of silence."""
     random = np.random.default_rng(seed)
     time_s = np.arange(SOUND_PACKETS * PACKET) / 8000
     pitch_hz = 120 + 15 * np.sin(2 * np.pi * 2.3 * time_s)
