@@ -22,8 +22,8 @@ audio_path /usr/share/baresip
 audio_source aufile,{speech}
 audio_player aubridge,nil
 audio_alert aubridge,nil
-ausrc_srate 8000
-auplay_srate 8000
+ausrc_srate {rate_hz}
+auplay_srate {rate_hz}
 ausrc_channels 1
 auplay_channels 1
 audio_txmode thread
@@ -39,6 +39,7 @@ rtp_stats yes
 module_path /usr/lib/baresip/modules
 module stdio.so
 module g711.so
+module g722.so
 module sndfile.so
 module ausine.so
 module aufile.so
@@ -61,20 +62,25 @@ class Baresip:
         self.folder = folder
         self.sip_port = sip_port
         self._control_port = control_port
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None  # it talks with one only
         self.events: list[dict[str, Any]] = []
 
     async def command(self, command: str, parameters: str = "") -> None:
         """Send one command of its menu, such as dial, hangup, hold, resume, sndcode."""
+        assert self._streams is not None
         message = json.dumps({"command": command, "params": parameters, "token": "t"}).encode()
-        _, writer = await asyncio.open_connection("127.0.0.1", self._control_port)
+        _, writer = self._streams
         writer.write(b"%d:%s," % (len(message), message))
         await writer.drain()
-        await asyncio.sleep(0.1)  # it drops a command whose connection is closed at once
-        writer.close()
+
+    async def connect(self) -> None:
+        """Open the connection for commands and events; OSError while it is not there yet."""
+        self._streams = await asyncio.open_connection("127.0.0.1", self._control_port)
 
     async def watch(self) -> None:
         """Collect its events for ever."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._control_port)
+        assert self._streams is not None
+        reader, writer = self._streams
         try:
             while True:
                 size = await reader.readuntil(b":")
@@ -103,7 +109,7 @@ class Baresip:
 
 
 @asynccontextmanager
-async def baresip(folder: Path, account: str, speech: Path | None = None) -> AsyncIterator[Baresip]:
+async def baresip(folder: Path, account: str, speech: Path | None = None, rate_hz: int = 8000) -> AsyncIterator[Baresip]:
     """A baresip with one `account` line; it speaks `speech` (8 kHz mono 16 bit) once a call is up, else silence."""
     if shutil.which("baresip") is None:
         pytest.skip("baresip is not installed (apt-get install baresip-core)")
@@ -115,6 +121,7 @@ async def baresip(folder: Path, account: str, speech: Path | None = None) -> Asy
     (folder / "config").write_text(
         CONFIG.format(
             sip_port=sip_port,
+            rate_hz=rate_hz,
             speech=speech,
             rtp_first=rtp_first,
             rtp_last=rtp_first + 18,
@@ -133,8 +140,7 @@ async def baresip(folder: Path, account: str, speech: Path | None = None) -> Asy
         async with asyncio.timeout(10):
             while True:
                 try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", control_port)
-                    writer.close()
+                    await phone.connect()
                     break
                 except OSError:
                     await asyncio.sleep(0.05)
