@@ -77,11 +77,12 @@ class DelayModel:
             np.copyto(self._previous, self._current, where=self._current != NEVER_NS)
             self._current.fill(NEVER_NS)
 
-    def jitter_ms(self) -> NDArray[np.float64]:
-        """Interarrival jitter of every row in milliseconds (RFC 3550 §6.4.1); f8[rows]."""
-        return self._jitter / 1e6
+    def jitter_ms(self, rows: Rows) -> NDArray[np.float64]:
+        """Interarrival jitter of `rows` [n] in milliseconds (RFC 3550 §6.4.1); f8[n]."""
+        jitter: NDArray[np.float64] = self._jitter[rows] / 1e6
+        return jitter
 
-    def deadline_ms(self) -> NDArray[np.float64]:
-        """The present deadline of every row in milliseconds; f8[rows]."""
-        deadline: NDArray[np.float64] = np.clip(self._quantile, self._minimum_ns, self._maximum_ns) / 1e6
+    def deadline_ms(self, rows: Rows) -> NDArray[np.float64]:
+        """The present deadline of `rows` [n] in milliseconds; f8[n]."""
+        deadline: NDArray[np.float64] = np.clip(self._quantile[rows], self._minimum_ns, self._maximum_ns) / 1e6
         return deadline

@@ -35,8 +35,8 @@ class Gauges:
         """Bring the gauges of `rows` up to date; once a second is often enough."""
         table = self._table
         delay = self._receiver.delay
-        table.gauges[rows, GAUGE["jitter_ms"]] = delay.jitter_ms()[rows]
-        table.gauges[rows, GAUGE["gap_deadline_ms"]] = delay.deadline_ms()[rows]
+        table.gauges[rows, GAUGE["jitter_ms"]] = delay.jitter_ms(rows)
+        table.gauges[rows, GAUGE["gap_deadline_ms"]] = delay.deadline_ms(rows)
         counters = table.counters[rows].astype(np.float64)
         received = counters[:, COUNTER["packets_received"]]
         lost = counters[:, COUNTER["lost"]]

@@ -1,7 +1,7 @@
 """Meters of what rows hear and send: level of speech, clipping, double talk.
 
-Each row is looked at twice a second, half a second of both rings at a time, a few rows per tick. Power is measured on
-every fourth sample: decimation folds the spectrum and keeps the power.
+A row is looked at when half a second more of it has been sent; the rows that are due are looked at together. Power is
+measured on every eighth sample: decimation folds the spectrum and keeps the power.
 """
 
 from typing import Final
@@ -17,12 +17,15 @@ from sipagent.rtp.table import COUNTER, GAUGE, CallTable
 Rows = NDArray[np.intp]
 Pcm = NDArray[np.int16]
 
-EVERY_TICKS: Final = 4
-BLOCKS: Final = 25  # of 20 ms, in the half second that is looked at
+EVERY_TICKS: Final = 8
+SHARE: Final = 10  # no more than a tenth of the rows at a time: they are due twice a second, and asked 25 times
+LOOK: Final = 4096  # samples: 0.5 s at 8 kHz
+BLOCK: Final = 256
 SPEECH_DBOV: Final = -55.0  # quieter than this nobody speaks
 ABOVE_NOISE_DB: Final = 10.0
-MEMORY_BLOCKS: Final = 500  # 10 s of speech: the level follows a speaker who moves away
-_STEP: Final = 4
+MEMORY_BLOCKS: Final = 300  # 10 s of speech: the level follows a speaker who moves away
+_STEP: Final = 8
+_PACKET: Final = 160
 _LEVELS: Final = ("level_in_dbov", "level_out_dbov", "noise_floor_dbov")
 
 
@@ -33,52 +36,53 @@ class Meters:
     listens for a minute has not become quieter. -127 until somebody speaks.
     """
 
-    def __init__(self, table: CallTable, concealer: Concealer, tick_ms: int) -> None:
+    def __init__(self, table: CallTable, concealer: Concealer) -> None:
         self._table = table
         self._concealer = concealer
-        self._turns = max(1, 500 // (EVERY_TICKS * tick_ms))
         self._heard = RingColumn(table.rx_pcm)
         self._sent = RingColumn(table.sent_pcm)
+        self._looked = np.zeros(table.rows, np.int64)  # looks so far
         self._power = np.zeros((table.rows, 2), np.float32)  # mean square of speech in, out
         self._spoken = np.zeros((table.rows, 2), np.float32)  # blocks of speech so far
 
     def open(self, row: int) -> None:
         """The row goes to a new call."""
+        self._looked[row] = 0
         self._power[row] = self._spoken[row] = 0
         self._table.gauges[row, [GAUGE[name] for name in _LEVELS]] = level.SILENCE_DBOV
 
     def on_tick(self, tick: int) -> None:
-        """Look at the rows whose turn it is."""
+        """Look at the rows that are due."""
         if tick % EVERY_TICKS:
             return
         table = self._table
-        rows = np.arange(tick // EVERY_TICKS % self._turns, table.rows, self._turns)
-        rows = rows[table.active[rows] != 0]
-        for rate_hz in (8000, 16000):
-            samples = rate_hz // 2
-            ready = (table.rate_hz[rows] == rate_hz) & (table.rx_head[rows] >= samples)
-            chosen = rows[ready & (table.tx_clock[rows] >= samples)]
-            if len(chosen):
-                self._measure(chosen, samples)
+        due = (table.tx_clock // LOOK > self._looked) & (table.active != 0)
+        rows = np.flatnonzero(due)
+        if len(rows):
+            most = max(16, np.count_nonzero(table.active) // SHARE)
+            self._look(rows[:most])
 
-    def _measure(self, rows: Rows, samples: int) -> None:
+    def _look(self, rows: Rows) -> None:
         table = self._table
-        heard = self._heard.read(rows, table.rx_head[rows] - samples, samples)
-        sent = self._sent.read(rows, table.tx_clock[rows] - samples, samples)
+        clock = table.tx_clock[rows]
+        self._looked[rows] = clock // LOOK
+        start = clock // LOOK * LOOK - LOOK
+        heard = self._heard.read(rows, np.maximum(start + table.rx_head[rows] - clock, 0), LOOK)
+        sent = self._sent.read(rows, start, LOOK)
         noise_dbov = self._concealer.noise_floor_dbov(rows)
         table.gauges[rows, GAUGE["noise_floor_dbov"]] = noise_dbov
         listening = self._speech(rows, 0, heard, np.maximum(noise_dbov + ABOVE_NOISE_DB, SPEECH_DBOV))
         talking = self._speech(rows, 1, sent, np.full(len(rows), SPEECH_DBOV))
-        both = np.count_nonzero(listening & talking, axis=1)
+        both = np.count_nonzero(listening & talking, axis=1) * BLOCK // _PACKET
         table.counters[rows, COUNTER["double_talk_packets"]] += both.astype(np.uint64)
-        loud = np.flatnonzero(np.maximum(heard.max(axis=1), -(heard.min(axis=1) + 1)) >= level.CLIP - 1)
+        loud = np.flatnonzero((heard.max(axis=1) >= level.CLIP) | (heard.min(axis=1) <= -level.CLIP))
         if len(loud):
             table.counters[rows[loud], COUNTER["clipped_samples"]] += level.clipped(heard[loud]).astype(np.uint64)
 
     def _speech(self, rows: Rows, leg: int, pcm: Pcm, threshold_dbov: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which blocks bool[n, BLOCKS] are speech; moves the level of that leg."""
-        blocks = pcm.reshape(len(rows), BLOCKS, -1)[:, :, ::_STEP].astype(np.float32)
-        power = np.einsum("nbs,nbs->nb", blocks, blocks) / blocks.shape[2]
+        """Which blocks bool[n, LOOK // BLOCK] are speech; moves the level of that leg."""
+        part = pcm[:, ::_STEP].astype(np.float32).reshape(len(rows), LOOK // BLOCK, BLOCK // _STEP)
+        power = np.einsum("nbs,nbs->nb", part, part) / np.float32(BLOCK // _STEP)
         speech: NDArray[np.bool_] = power > (level.root_mean_square(threshold_dbov.astype(np.float32)) ** 2)[:, None]
         spoken = np.count_nonzero(speech, axis=1)
         some = np.flatnonzero(spoken)
@@ -88,6 +92,5 @@ class Meters:
             self._spoken[again, leg] = np.minimum(self._spoken[again, leg] + count, MEMORY_BLOCKS)
             share = count / self._spoken[again, leg]
             self._power[again, leg] += share * (mean - self._power[again, leg])
-            gauge = GAUGE[_LEVELS[leg]]
-            self._table.gauges[again, gauge] = level.from_mean_square(self._power[again, leg])
+            self._table.gauges[again, GAUGE[_LEVELS[leg]]] = level.from_mean_square(self._power[again, leg])
         return speech

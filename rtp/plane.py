@@ -58,7 +58,7 @@ Rows = NDArray[np.intp]
 
 HISTORY: Final = 1024  # samples before position 0 that may be looked at
 SLOW_TICKS: Final = 20  # silence and forgotten digits are looked at every tenth of a second, …
-GAUGE_TICKS: Final = 200  # … gauges once a second
+GAUGE_TURNS: Final = 10  # … gauges of a tenth of the rows each time
 
 
 class MediaPlane:
@@ -93,7 +93,7 @@ class MediaPlane:
         self._digits = DigitLog()
         self._taps = RecordingTaps(table, emit)
         self._srtp = SrtpRows(table)
-        self._meters = Meters(table, concealer, options.tick_ms)
+        self._meters = Meters(table, concealer)
         self._gauges = Gauges(table, self.receiver, self.sender, options.tick_ms)
         self._report_path = ReportPath(table, self._srtp, self.io.send_one, sockets.send_control)
         self._reports = ControlReports(
@@ -224,8 +224,7 @@ class MediaPlane:
         active = np.flatnonzero(table.active)
         if not len(active):
             return
-        if self._tick % GAUGE_TICKS == 0:
-            self._gauges.update(active)
+        self._gauges.update(active[active % GAUGE_TURNS == self._tick // SLOW_TICKS % GAUGE_TURNS])
         listening = active[self.receiver.receiving[active]]
         last = np.maximum(table.rx_last_ns[listening], self._media_since_ns[listening])
         silent_ms = (now_ns - last) // 1_000_000

@@ -56,12 +56,13 @@ class EventPacket:
 
 @dataclass(frozen=True, slots=True)
 class Reception:
-    """What RTCP reports of the source that a row follows: extended sequence numbers, and packets lost."""
+    """What RTCP reports of the sources that n rows follow, all arrays of shape (n,); numbers are extended ones."""
 
-    ssrc: int
-    first_sequence: int
-    highest_sequence: int
-    lost: int
+    heard: NDArray[np.bool_]  # False = no packet yet, and the others mean nothing
+    ssrc: NDArray[np.int64]
+    first_sequence: NDArray[np.int64]
+    highest_sequence: NDArray[np.int64]
+    lost: NDArray[np.int64]
 
 
 class Receiver:
@@ -176,15 +177,17 @@ class Receiver:
         ahead = (sequence - int(self.highest_sequence[row])) % _CYCLE
         return bool(self._started[row]) and int(self.ssrc[row]) == ssrc and 0 < ahead < MAX_DROPOUT
 
-    def reception(self, row: int) -> Reception | None:
-        """Numbers for RTCP; None before the first packet."""
-        self._settle(np.array([row]))
-        if not self._started[row] or self._anew[row]:
-            return None
-        # The numbers begin one cycle up; RFC 3550 A.1 counts cycles from zero.
-        first, highest = int(self.base_sequence[row]) - _CYCLE, int(self.highest_sequence[row]) - _CYCLE
-        lost = int(self._table.counters[row, COUNTER["lost"]]) - int(self._lost_before[row])
-        return Reception(int(self.ssrc[row]), first, highest, lost)
+    def reception(self, rows: Rows) -> Reception:
+        """Numbers for RTCP."""
+        self._settle(rows)
+        return Reception(
+            heard=self._started[rows] & ~self._anew[rows],
+            ssrc=self.ssrc[rows].astype(np.int64),
+            # The numbers begin one cycle up; RFC 3550 A.1 counts cycles from zero.
+            first_sequence=self.base_sequence[rows] - _CYCLE,
+            highest_sequence=self.highest_sequence[rows] - _CYCLE,
+            lost=self._table.counters[rows, COUNTER["lost"]].astype(np.int64) - self._lost_before[rows],
+        )
 
     # ---- packets
 

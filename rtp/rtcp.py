@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sipagent.rtp.gauges import Gauges
 from sipagent.rtp.options import MediaOptions
-from sipagent.rtp.receive import Receiver
+from sipagent.rtp.receive import Receiver, Reception
 from sipagent.rtp.rtcp_packet import (
     Description,
     Goodbye,
@@ -29,12 +30,17 @@ from sipagent.rtp.table import COUNTER, GAUGE, CallTable
 from sipagent.rtp.voip_metrics import voip_metrics
 from sipagent.rtp.xr import UNAVAILABLE, ExtendedReport
 
+Rows = NDArray[np.intp]
+
 NEVER_NS: Final = 1 << 62
 NTP_EPOCH_NS: Final = 2_208_988_800 * 1_000_000_000  # 1900 to 1970
 ALIVE_NS: Final = 15_000_000_000  # three of the longest usual intervals between two reports
-REPORTS_PER_TICK: Final = 16  # a thousand calls that begin at once must not report at once
+EVERY_TICKS: Final = 20
+REPORTS_AT_ONCE: Final = 64  # a thousand calls that begin at once must not report at once
+MAX_LEFT_TICKS: Final = 1000  # until the next packet; a row whose clock has not begun is due never
 MAX_ROUND_TRIP_MS: Final = 10_000  # longer ones are forged, or of another stream
 LOST_ON_THE_WAY: Final = 25  # packets that the far end says it sent while nothing came: half a second
+_WORD: Final = 0xFFFFFFFF
 _CNAME_OCTETS: Final = 12  # 96 random bits (RFC 7022 §4.2)
 
 
@@ -97,19 +103,24 @@ class ControlReports:
         """Say goodbye, if we ever said anything (§6.3.7)."""
         sent = self._reports[row] or self._table.counters[row, COUNTER["packets_sent"]]
         if self._due_ns[row] != NEVER_NS and sent:
-            self._send(row, build(*self._compound(row, tick, now_ns), Goodbye((int(self._sender.ssrc[row]),))))
+            (report,) = self._compounds(np.array([row]), tick, now_ns)
+            self._send(row, build(*report, Goodbye((int(self._sender.ssrc[row]),))))
         self._due_ns[row] = NEVER_NS
 
     # ---- every tick
 
     def on_tick(self, tick: int, now_ns: int) -> None:
-        """Send the reports that are due."""
-        if now_ns < self._next_ns:
+        """Send the reports that are due; asked ten times a second, so that a few rows are always due together."""
+        if tick % EVERY_TICKS or now_ns < self._next_ns:
             return
-        for row in np.flatnonzero(self._due_ns <= now_ns)[:REPORTS_PER_TICK].tolist():
-            self._send(row, build(*self._compound(row, tick, now_ns)))
-            self._reports[row] += 1
-            self._due_ns[row] = now_ns + self._interval_ns * self._random.uniform(0.5, 1.5)
+        rows = np.flatnonzero(self._due_ns <= now_ns)[:REPORTS_AT_ONCE]
+        if len(rows):
+            for row, packets in zip(rows.tolist(), self._compounds(rows, tick, now_ns), strict=True):
+                self._send(row, build(*packets))
+            self._reports[rows] += 1
+            self._due_ns[rows] = now_ns + (self._interval_ns * self._random.uniform(0.5, 1.5, len(rows))).astype(
+                np.int64
+            )
         self._next_ns = int(self._due_ns.min())
 
     def receive(self, row: int, data: bytes, now_ns: int) -> bool:
@@ -130,57 +141,70 @@ class ControlReports:
 
     # ---- what we say
 
-    def _compound(self, row: int, tick: int, now_ns: int) -> list[Packet]:
-        ssrc = int(self._sender.ssrc[row])
-        sent = self._table.counters[row, COUNTER["packets_sent"]]
-        sender = self._sender_info(row, tick, now_ns) if sent > self._sent[row] else None
-        self._sent[row] = sent
-        block = self._block(row, now_ns)
-        packets: list[Packet] = [
-            Report(ssrc, sender, () if block is None else (block,)),
-            Description(ssrc, self._cnames[row]),
-        ]
-        if block is not None:
-            self._gauges.update(np.array([row]))
-            metrics = voip_metrics(self._table, self._receiver, self._sender, row, self._tick_ms)
-            packets.append(ExtendedReport(ssrc, () if metrics is None else (metrics,)))
-        return packets
+    def _compounds(self, rows: Rows, tick: int, now_ns: int) -> list[list[Packet]]:
+        """Report, name and metrics of each of `rows` [n]."""
+        sent = self._table.counters[rows, COUNTER["packets_sent"]]
+        active = (sent > self._sent[rows]).tolist()
+        self._sent[rows] = sent
+        reception = self._receiver.reception(rows)
+        self._gauges.update(rows)
+        senders = self._sender_infos(rows, tick, now_ns)
+        blocks = self._blocks(rows, reception, now_ns)
+        metrics = voip_metrics(self._table, self._receiver, self._sender, rows, reception, self._tick_ms)
+        compounds: list[list[Packet]] = []
+        for index, (row, ssrc, heard) in enumerate(
+            zip(rows.tolist(), self._sender.ssrc[rows].tolist(), reception.heard.tolist(), strict=True)
+        ):
+            sender = senders[index] if active[index] else None
+            report = Report(ssrc, sender, (blocks[index],) if heard else ())
+            compounds.append([report, Description(ssrc, self._cnames[row])])
+            if heard:
+                compounds[-1].append(ExtendedReport(ssrc, (metrics[index],)))
+        return compounds
 
-    def _sender_info(self, row: int, tick: int, now_ns: int) -> SenderInfo:
+    def _sender_infos(self, rows: Rows, tick: int, now_ns: int) -> list[SenderInfo]:
         """NTP and RTP time of the same instant: the next packet's timestamp, less what is left until it is due."""
-        sender, counters = self._sender, self._table.counters[row]
-        left_ms = (int(sender.due[row]) - tick) * self._tick_ms
-        packet_ms = int(sender.samples[row]) * 1000 / int(self._table.rate_hz[row])
-        timestamp = int(sender.timestamp[row]) - round(left_ms * int(sender.ticks[row]) / packet_ms)
-        packets, octets = int(counters[COUNTER["packets_sent"]]), int(counters[COUNTER["octets_sent"]])
-        mask = 0xFFFFFFFF
-        return SenderInfo(self._ntp(now_ns), timestamp & mask, packets & mask, octets & mask)
-
-    def _block(self, row: int, now_ns: int) -> ReportBlock | None:
-        """What was received, since the report before and in all (RFC 3550 A.3); None before the first packet."""
-        reception = self._receiver.reception(row)
-        if reception is None:
-            return None
-        ssrc = reception.ssrc
-        if ssrc != self._ssrc[row]:
-            self._ssrc[row] = ssrc
-            self._prior[row] = 0
-        expected = reception.highest_sequence - reception.first_sequence + 1
-        expected_now, lost_now = (np.array((expected, reception.lost)) - self._prior[row]).tolist()
-        self._prior[row] = expected, reception.lost
-        fraction = min(255, (lost_now << 8) // expected_now) if expected_now > 0 and lost_now > 0 else 0
-        packet_s = int(self._sender.samples[row]) / int(self._table.rate_hz[row])
-        jitter_ms = float(self._receiver.delay.jitter_ms()[row])
-        answers = self._sr_ntp[row] and self._sr_ssrc[row] == ssrc
-        return ReportBlock(
-            ssrc=ssrc,
-            fraction_lost=fraction,
-            cumulative_lost=max(-(1 << 23), min((1 << 23) - 1, reception.lost)),
-            highest_sequence=reception.highest_sequence & 0xFFFFFFFF,
-            jitter_ticks=min(0xFFFFFFFF, round(jitter_ms / 1000 * int(self._sender.ticks[row]) / packet_s)),
-            last_sr=int(self._sr_ntp[row]) if answers else 0,
-            delay_since_last_sr=_compact(now_ns - int(self._sr_ns[row])) & 0xFFFFFFFF if answers else 0,
+        sender = self._sender
+        left_ms = np.clip(sender.due[rows] - tick, 0, MAX_LEFT_TICKS) * self._tick_ms
+        left_ticks = np.rint(left_ms * self._clock_rate_hz(rows) / 1000).astype(np.int64)
+        timestamp = (sender.timestamp[rows] - left_ticks) & _WORD
+        counted = (
+            self._table.counters[rows, COUNTER["packets_sent"] : COUNTER["octets_sent"] + 1].astype(np.int64) & _WORD
         )
+        ntp = self._ntp(now_ns)
+        return [
+            SenderInfo(ntp, at, packets, octets)
+            for at, (packets, octets) in zip(timestamp.tolist(), counted.tolist(), strict=True)
+        ]
+
+    def _blocks(self, rows: Rows, reception: Reception, now_ns: int) -> list[ReportBlock]:
+        """What was received, since the report before and in all (RFC 3550 A.3)."""
+        ssrc, lost = reception.ssrc, reception.lost
+        new = rows[ssrc != self._ssrc[rows]]
+        self._ssrc[rows] = ssrc
+        self._prior[new] = 0
+        expected = reception.highest_sequence - reception.first_sequence + 1
+        expected_now, lost_now = expected - self._prior[rows, 0], lost - self._prior[rows, 1]
+        self._prior[rows, 0], self._prior[rows, 1] = expected, lost
+        fraction = np.clip((np.maximum(lost_now, 0) << 8) // np.maximum(expected_now, 1), 0, 255)
+        jitter = self._receiver.delay.jitter_ms(rows) / 1000 * self._clock_rate_hz(rows)
+        answers = (self._sr_ntp[rows] != 0) & (self._sr_ssrc[rows] == ssrc)
+        delay = ((now_ns - self._sr_ns[rows]) // 1000 << 16) // 1_000_000
+        columns = (
+            ssrc,
+            fraction,
+            np.clip(lost, -(1 << 23), (1 << 23) - 1),
+            reception.highest_sequence & _WORD,
+            np.clip(np.rint(jitter), 0, _WORD).astype(np.int64),
+            np.where(answers, self._sr_ntp[rows], 0),
+            np.where(answers, delay & _WORD, 0),
+        )
+        return [ReportBlock(*values) for values in np.stack(columns, 1).tolist()]
+
+    def _clock_rate_hz(self, rows: Rows) -> NDArray[np.float64]:
+        sender = self._sender
+        rate: NDArray[np.float64] = sender.ticks[rows] * self._table.rate_hz[rows] / sender.samples[rows]
+        return rate
 
     def _ntp(self, now_ns: int) -> int:
         return ((now_ns + self._offset_ns) << 32) // 1_000_000_000 & 0xFFFFFFFFFFFFFFFF
@@ -204,10 +228,10 @@ class ControlReports:
         return vain
 
     def _take_block(self, row: int, block: ReportBlock, now_ns: int) -> None:
-        gauges, sender = self._table.gauges[row], self._sender
+        gauges = self._table.gauges[row]
         sent = int(self._table.counters[row, COUNTER["packets_sent"]])
         gauges[GAUGE["remote_loss_fraction"]] = min(max(block.cumulative_lost, 0) / max(sent, 1), 1.0)
-        clock_rate_hz = int(sender.ticks[row]) * int(self._table.rate_hz[row]) / int(sender.samples[row])
+        clock_rate_hz = float(self._clock_rate_hz(np.array([row]))[0])
         gauges[GAUGE["remote_jitter_ms"]] = min(block.jitter_ticks * 1000 / clock_rate_hz, MAX_ROUND_TRIP_MS)
         self._gauges.reported[row] = True
         if block.last_sr:  # §6.4.1: A - LSR - DLSR
@@ -226,8 +250,3 @@ class ControlReports:
                 self._gauges.scored[row] = True
                 self._table.gauges[row, GAUGE["r_factor_out"]] = metrics.r_factor
                 self._table.gauges[row, GAUGE["mos_out"]] = metrics.mos_conversational / 10
-
-
-def _compact(duration_ns: int) -> int:
-    """A duration in units of 1/65536 s."""
-    return (duration_ns << 16) // 1_000_000_000

@@ -6,6 +6,7 @@ import itertools
 import pytest
 
 from sipagent.rtp.control import CloseRow, NoMedia
+from sipagent.rtp.rtcp import REPORTS_AT_ONCE
 from sipagent.rtp.rtcp_packet import (
     Description,
     Goodbye,
@@ -101,7 +102,7 @@ def test_loss_is_reported_for_the_interval_and_in_all() -> None:
     line = Line().open(**OURS)
     talk(line, [(20 * n, rtp(n, 160 * n)) for n in range(1000) if n >= 500 or n % 4 != 3], until_ms=20_000)
     blocks = [packets[0].blocks[0] for packets in compounds(line) if isinstance(packets[0], Report)]
-    assert blocks[0].fraction_lost == pytest.approx(64, abs=2)
+    assert blocks[0].fraction_lost == pytest.approx(64, abs=6)
     assert blocks[-1].fraction_lost == 0
     assert blocks[-1].cumulative_lost == 125 == line.counter("lost")
 
@@ -173,7 +174,7 @@ def test_a_thousand_calls_that_begin_at_once_do_not_report_at_once() -> None:
         line.tick()
         most = max(most, len(line.sockets.control) - before)
     assert len(line.sockets.control) >= rows
-    assert most <= 16
+    assert most <= REPORTS_AT_ONCE
 
 
 def test_a_new_source_is_reported_from_its_own_beginning() -> None:
