@@ -24,6 +24,7 @@ from sipagent.sip.flow import Flow
 from sipagent.sip.inbound import InboundInvite
 from sipagent.sip.ladder import Ladders
 from sipagent.sip.layer import Action, Network, TransactionLayer
+from sipagent.sip.origin import may_come_from
 from sipagent.sip.outbound import OutboundInvite
 from sipagent.sip.placing import bare, invite, number_at
 from sipagent.sip.reoffer import add_timer
@@ -153,6 +154,7 @@ class UserAgent:
             exchange.trunk = account.name
         setup = OutboundInvite(call, exchange)
         exchange.on_response, exchange.on_failure = setup.on_response, setup.on_failure
+        exchange.on_late = setup.on_late
         call.setup = setup
         self._calls[handle] = call
         self.ladders.open(handle, message.call_id(request))
@@ -195,7 +197,7 @@ class UserAgent:
     def ack(self, request: Request, flow: Flow, now: float) -> None:
         """The ACK of a 2xx."""
         found = self._dialogs.get(_dialog_key(request))
-        if found is not None:
+        if found is not None and not self._foreign(found, flow):
             found[0].on_ack(request, now)
 
     def tag_of(self, invite: Incoming) -> str:
@@ -306,6 +308,9 @@ class UserAgent:
             else:
                 self.layer.discard(incoming)
             return
+        if self._foreign(found, incoming.flow):
+            self.layer.discard(incoming)  # no answer: the honest request must find its branch unused
+            return
         call, dialog = found
         self._check_require(request)
         if request.method not in _METHODS:
@@ -316,6 +321,14 @@ class UserAgent:
             self._answer_options(incoming, now)
         else:
             call.on_request(incoming, now)
+
+    def _foreign(self, found: tuple[Call, Dialog], flow: Flow) -> bool:
+        """Whether a request that knows a dialog's tags comes by UDP from where neither its far end nor its trunk is."""
+        call, dialog = found
+        if flow.reliable or may_come_from(dialog, flow.remote[0]) or self._may_ask(call.trunk, flow):
+            return False
+        self.layer.stats["foreign_requests"] += 1
+        return True
 
     def _outside_dialog(self, incoming: Incoming, now: float) -> None:
         request = incoming.request

@@ -35,6 +35,7 @@ class Exchange:
     hop: str
     on_response: Callable[[Response, float], None]
     on_failure: Callable[[int, float], None]  # 408 or 503 that we made ourselves
+    on_late: Callable[[Response, float], None] | None = None  # a 2xx from a target that we had given up waiting for
     contact_user: str | None = None
     authentication: Authentication | None = None  # whose password may answer a challenge
     trunk: str = ""  # and the trunk whose far end may ask for it
@@ -50,5 +51,6 @@ class Exchange:
     answered: bool = False  # any response has come
     sent: bytes = b""
     problem: str = ""  # why no target could be reached
+    hastening: bool = False  # the next target is looked for while the last one may still answer
     silent: bool = False  # a target was reached and did not answer
     refusal: Response | None = field(default=None)  # the 503 that made us look for another target

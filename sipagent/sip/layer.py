@@ -17,7 +17,7 @@ from sipagent.sip.agenda import Agenda
 from sipagent.sip.engine import HeaderList
 from sipagent.sip.exchange import Exchange, Incoming
 from sipagent.sip.flow import Flow, Locate, Send
-from sipagent.sip.timing import TimerSettings
+from sipagent.sip.timing import TimerSettings, earliest
 from sipagent.sip.transaction import ClientTransaction, Deliver, GaveUp, ServerTransaction, Transmit
 
 Action = Send | Locate
@@ -57,10 +57,13 @@ class _Client:
     transaction: ClientTransaction
     flow: Flow
     key: tuple[str, str]
+    next_target_at: float | None = None  # without any response by then, the next target is tried beside this one
+    late: bool = False  # another target has been asked since
+    cancelled: bool = False  # as a late one
 
     @property
     def deadline(self) -> float | None:
-        return self.transaction.deadline
+        return earliest(self.transaction.deadline, self.next_target_at)
 
 
 class Network(Protocol):
@@ -122,6 +125,8 @@ class TransactionLayer:
         """Run what is due."""
         for machine in self._agenda.due(now):
             if isinstance(machine, _Client):
+                if machine.next_target_at is not None and now >= machine.next_target_at:
+                    self._hasten(machine)
                 machine.transaction.on_deadline(now)
                 self._run_client(machine, now)
             elif isinstance(machine, Incoming):
@@ -192,6 +197,11 @@ class TransactionLayer:
         self.stats[f"requests_in_{_known_method(request.method)}"] += 1
         if request.method == "CANCEL":
             invite = self._servers.get((*key[:-1], "INVITE"))
+            if invite is not None and not flow.reliable and flow.remote[0] != invite.flow.remote[0]:
+                # CANCEL goes hop by hop the way of its INVITE. No answer: the honest one must find its branch unused.
+                self.stats["foreign_requests"] += 1
+                self.discard(incoming)
+                return
             status = 200 if invite is not None else 481
             if invite is None and not self._user.answers(flow):
                 self.discard(incoming)
@@ -239,16 +249,22 @@ class TransactionLayer:
     def flow_ready(self, key: int, flow: Flow, now: float) -> None:
         """The answer to a Locate."""
         exchange = self._locating.pop(key, None)
-        if exchange is not None:
-            if exchange.cancelled:
-                exchange.on_failure(487, now)  # given up before anything was sent
-            else:
-                self._launch(exchange, flow, now)
+        if exchange is None:
+            return
+        if exchange.hastening:
+            self._ask_beside(exchange, flow, now)
+        elif exchange.cancelled:
+            exchange.on_failure(487, now)  # given up before anything was sent
+        else:
+            self._launch(exchange, flow, now)
 
     def flow_failed(self, key: int, now: float, problem: str = "") -> None:
         """There is no (further) target that can be reached; `problem` says why in words."""
         exchange = self._locating.pop(key, None)
         if exchange is None:
+            return
+        if exchange.hastening:
+            exchange.hastening = False  # there is no other: go on waiting for the last
             return
         exchange.problem = problem
         if exchange.refusal is not None:
@@ -279,8 +295,10 @@ class TransactionLayer:
         exchange.cancelled = True
         exchange.cancel_headers = exchange.cancel_headers or headers
         invite = exchange.transaction
-        if invite is None or invite.state is not transaction.State.PROCEEDING or exchange.flow is None:
-            return
+        if invite is not None and invite.state is transaction.State.PROCEEDING and exchange.flow is not None:
+            self._withdraw(exchange, invite, exchange.flow, now)
+
+    def _withdraw(self, exchange: Exchange, invite: ClientTransaction, flow: Flow, now: float) -> None:
         request = Request("CANCEL", invite.request.uri)
         request.headers.add("Via", message.values(invite.request, "Via")[0])
         for name in ("Route", "From", "To", "Call-ID"):
@@ -290,8 +308,8 @@ class TransactionLayer:
         request.headers.add("Max-Forwards", "70")
         message.add_headers(request, exchange.cancel_headers)
         branch = message.top_via(request).branch
-        cancelling = Exchange(request, exchange.hop, _ignore_response, _ignore_failure, flow=exchange.flow)
-        self._start(cancelling, request, exchange.flow, (branch, "CANCEL"), now)
+        cancelling = Exchange(request, exchange.hop, _ignore_response, _ignore_failure, flow=flow)
+        self._start(cancelling, request, flow, (branch, "CANCEL"), now)
 
     def resend(self, exchange: Exchange, now: float) -> None:
         """The same bytes again, for an ACK whose 2xx came again."""
@@ -323,6 +341,8 @@ class TransactionLayer:
     def _start(self, exchange: Exchange, request: Request, flow: Flow, key: tuple[str, str], now: float) -> None:
         exchange.transaction = ClientTransaction(request, flow.reliable, self.timers, now)
         client = _Client(exchange, exchange.transaction, flow, key)
+        if exchange.failover and request.method == "INVITE":
+            client.next_target_at = now + self.timers.next_target_s
         self._clients[key] = client
         self._run_client(client, now)
 
@@ -345,8 +365,11 @@ class TransactionLayer:
             if isinstance(output, Transmit):
                 self._send(client.flow, output.data, message.call_id(machine.request), now)
             elif isinstance(output, Deliver) and isinstance(output.message, Response):
+                client.next_target_at = None
                 if machine is client.exchange.transaction:
                     self._deliver(client.exchange, output.message, now)
+                elif client.late:
+                    self._deliver_late(client, output.message, now)
             elif isinstance(output, GaveUp) and machine is client.exchange.transaction:
                 self._give_up(client.exchange, output.transport, now)
 
@@ -372,9 +395,40 @@ class TransactionLayer:
 
     def _next_target(self, exchange: Exchange, now: float) -> None:
         """RFC 3263 §4.3: the same request with a new branch to the next target."""
-        exchange.attempt += 1
         exchange.flow = None
+        if exchange.hastening:
+            exchange.hastening = False  # it is being looked for already
+            return
+        exchange.attempt += 1
         self._locate(exchange, len(message.serialize(exchange.request)) + 200)
+
+    def _hasten(self, client: _Client) -> None:
+        """A caller does not wait 32 s (timer B) for a dead server: look for the next target, keep this one open."""
+        client.next_target_at = None
+        exchange = client.exchange
+        if client.transaction is exchange.transaction and not exchange.answered and not exchange.cancelled:
+            exchange.hastening = True
+            exchange.attempt += 1
+            self._locate(exchange, len(message.serialize(exchange.request)) + 200)
+
+    def _ask_beside(self, exchange: Exchange, flow: Flow, now: float) -> None:
+        """The next target, while the last one has said nothing; what that says from now on comes late."""
+        exchange.hastening = False
+        if exchange.answered or exchange.cancelled:
+            return
+        for client in self._clients.values():
+            if client.transaction is exchange.transaction:
+                client.late = True
+        self.stats["targets_passed_over"] += 1
+        self._launch(exchange, flow, now)
+
+    def _deliver_late(self, client: _Client, response: Response, now: float) -> None:
+        """RFC 3261 §9.1, §13.2.2.4: a late ringing is cancelled, a late answer gets ACK and BYE."""
+        if response.code < 200 and not client.cancelled:
+            client.cancelled = True
+            self._withdraw(client.exchange, client.transaction, client.flow, now)
+        elif 200 <= response.code < 300 and client.exchange.on_late is not None:
+            client.exchange.on_late(response, now)
 
     def _locate(self, exchange: Exchange, size: int) -> None:
         if not exchange.search:

@@ -138,6 +138,17 @@ class OutboundInvite:
             self.call.step(CallInput.ACCEPT)
             self.call.end("local", 487)
 
+    def on_late(self, response: Response, now: float) -> None:
+        """A 2xx from a server that kept silent until we had asked the next one: ACK and BYE, like a second fork."""
+        tag = message.address(response, "To").tag
+        known = self._acks.get(tag)
+        dialog = self._dialog(tag, response)
+        if known is not None:
+            self.call.host.layer.resend(known, now)
+        elif dialog is not None:
+            self._acks[tag] = self.call.send(dialog.request("ACK", message.cseq(response)[0]), dialog, now)
+            self.call.send_bye(dialog, now)
+
     def _dialog(self, tag: str, response: Response) -> Dialog | None:
         """RFC 3261 §13.2.2.4: the route set is that of the 2xx, the counters go on. None when it leads nowhere."""
         if self.exchange.flow is None:

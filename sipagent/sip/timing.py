@@ -17,6 +17,11 @@ class TimerSettings:
         return 64 * self.t1_s
 
     @property
+    def next_target_s(self) -> float:
+        """How long an INVITE may go without any response before the next server is tried beside it: 8*T1."""
+        return 8 * self.t1_s
+
+    @property
     def timer_d_s(self) -> float:
         """RFC 3261 §17.1.1.2: at least 32 s over UDP."""
         return max(32.0, 64 * self.t1_s) if self.t1_s >= 0.5 else 64 * self.t1_s

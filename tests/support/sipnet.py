@@ -64,6 +64,7 @@ class VirtualNetwork:
         self.seed, self.loss, self.delay_s, self.jitter_s = seed, loss, delay_s, jitter_s
         self.now = 1000.0
         self.hosts: dict[str, Host] = {}
+        self.targets: dict[str, tuple[str, ...]] = {}  # servers of an address, the first is the address itself
         self.drop: Callable[[str, str], bool] = lambda source, text: False
         self._rng = random.Random(seed)
         self._queue: list[tuple[float, int, str, str, bytes]] = []
@@ -111,8 +112,13 @@ class VirtualNetwork:
                 for action in actions:
                     if isinstance(action, Send):
                         self._send(host, action)
-                    else:
+                        continue
+                    servers = self.targets.get(header.host_port(action.uri)[0], ())
+                    flow = host.flow_for(f"sip:{servers[action.attempt]}", 0) if action.attempt < len(servers) else None
+                    if flow is None:
                         host.agent.layer.flow_failed(action.key, self.now)  # the only target was tried already
+                    else:
+                        host.agent.layer.flow_ready(action.key, flow, self.now)
                 for event in events:
                     host.events.append((self.now, event))
                     if host.react is not None:
