@@ -4,13 +4,17 @@ Every function takes the text of one header field value and returns data, or rai
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
+from typing import TypeVar
 
 from sipmessage import URI
 
 from sipagent.errors import ParseError
+
+REMEMBERED_LENGTH = 256  # characters; honest values are shorter
+T = TypeVar("T")
 
 _VIA = re.compile(
     r"SIP\s*/\s*(?P<version>[\d.]+)\s*/\s*(?P<protocol>[A-Za-z0-9.+_-]+)\s+"
@@ -96,7 +100,22 @@ def parse_parameters(text: str) -> dict[str, str]:
     return found
 
 
-@lru_cache(maxsize=2048)  # the same text is read several times while its message is handled
+def _remembered(size: int) -> Callable[[Callable[[str], T]], Callable[[str], T]]:
+    """`lru_cache` for the texts that honest far ends send: a stranger's long ones shall not fill the memory."""
+
+    def decorate(parse: Callable[[str], T]) -> Callable[[str], T]:
+        remembered = lru_cache(maxsize=size)(parse)
+
+        @wraps(parse)
+        def read(text: str) -> T:
+            return remembered(text) if len(text) <= REMEMBERED_LENGTH else parse(text)
+
+        return read
+
+    return decorate
+
+
+@_remembered(2048)  # the same text is read several times while its message is handled
 def parse_via(value: str) -> Via:
     """One Via value."""
     match = _VIA.match(value)
@@ -106,7 +125,7 @@ def parse_via(value: str) -> Via:
     return Via(match["protocol"].upper(), match["host"], port, parse_parameters(value[match.end() :]))
 
 
-@lru_cache(maxsize=4096)
+@_remembered(4096)
 def parse_address(value: str) -> Address:
     """A From, To, Contact, Route … value; the display name may be anything that balances its quotes."""
     quoted_end = 0
@@ -132,7 +151,7 @@ def parse_address(value: str) -> Address:
     )
 
 
-@lru_cache(maxsize=4096)
+@_remembered(4096)
 def parse_uri(text: str) -> URI:
     """A sip, sips or tel URI by the library's grammar."""
     try:

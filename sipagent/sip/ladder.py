@@ -5,6 +5,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 MESSAGES_PER_CALL = 200
+MESSAGES_PER_ATTEMPT = 20  # of an INVITE that became no call: anyone may send those
 BYTES_PER_MESSAGE = 4096
 ENDED_CALLS_KEPT = 200
 
@@ -31,7 +32,7 @@ class Ladders:
         if ring is None:
             if not data.startswith(b"INVITE "):
                 return
-            ring = self._rings[call_id] = _Ring(deque(maxlen=MESSAGES_PER_CALL))
+            ring = self._rings[call_id] = _Ring(deque(maxlen=MESSAGES_PER_ATTEMPT))
             self._retire(call_id)
         ring.messages.append((now, direction, data[:BYTES_PER_MESSAGE]))
 
@@ -40,6 +41,7 @@ class Ladders:
         ring = self._rings.setdefault(call_id, _Ring(deque(maxlen=MESSAGES_PER_CALL)))
         self._call_ids.pop(ring.handle, None)
         ring.handle = handle
+        ring.messages = deque(ring.messages, MESSAGES_PER_CALL)
         self._call_ids[handle] = call_id
         self._idle.pop(call_id, None)
 
