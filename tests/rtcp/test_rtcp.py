@@ -100,7 +100,7 @@ def test_every_call_has_a_name_of_its_own() -> None:
 
 def test_loss_is_reported_for_the_interval_and_in_all() -> None:
     line = Line().open(**OURS)
-    talk(line, [(20 * n, rtp(n, 160 * n)) for n in range(1000) if n >= 500 or n % 4 != 3], until_ms=20_000)
+    talk(line, [(20 * n, rtp(n, 160 * n)) for n in range(1500) if n >= 500 or n % 4 != 3], until_ms=30_000)
     blocks = [packets[0].blocks[0] for packets in compounds(line) if isinstance(packets[0], Report)]
     assert blocks[0].fraction_lost == pytest.approx(64, abs=6)
     assert blocks[-1].fraction_lost == 0
