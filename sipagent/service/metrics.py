@@ -13,6 +13,8 @@ from sipagent.rtp.table import COUNTERS, GAUGES, PLANE_COUNTERS
 def families(life: Lifecycle) -> Iterator[Metric]:
     """Metric families of this moment."""
     yield GaugeMetricFamily("sipagent_calls", "calls that are not over", value=life.count())
+    yield GaugeMetricFamily("sipagent_dialogs", "calls that SIP holds", value=len(life.engine.handles()))
+    yield GaugeMetricFamily("sipagent_rows_free", "rows for new calls", value=life.rows.free(life.loop.time()))
     yield GaugeMetricFamily("sipagent_draining", "1 while no new call is taken", value=float(life.draining))
     ended = CounterMetricFamily("sipagent_calls_ended", "calls by outcome", labels=["outcome"])
     for outcome, count in life.outcomes.items():
@@ -65,12 +67,14 @@ def _workers(life: Lifecycle) -> Iterator[Metric]:
 def _media(life: Lifecycle) -> Iterator[Metric]:
     plane_metrics = GaugeMetricFamily("sipagent_media_plane", "the media planes themselves", labels=["plane", "what"])
     totals = CounterMetricFamily("sipagent_media", "sums over the rows of a plane", labels=["plane", "what"])
+    rows = GaugeMetricFamily("sipagent_rows", "rows in use", labels=["plane"])
     quality = GaugeMetricFamily("sipagent_media_quality", "mean over the calls in progress", labels=["plane", "what"])
     for plane in life.planes:
         number, table = str(plane.number), plane.table
         for index, name in enumerate(PLANE_COUNTERS):
             plane_metrics.add_metric([number, name], int(table.plane[index]))
         active = np.flatnonzero(table.active)
+        rows.add_metric([number], len(active))
         sums = table.counters[active].sum(axis=0) + plane.retired_counters
         for index, name in enumerate(COUNTERS):
             totals.add_metric([number, name], int(sums[index]))
@@ -79,5 +83,6 @@ def _media(life: Lifecycle) -> Iterator[Metric]:
             for index, name in enumerate(GAUGES):
                 quality.add_metric([number, name], float(means[index]))
     yield plane_metrics
+    yield rows
     yield totals
     yield quality

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -101,6 +102,8 @@ async def service(folder: Path, extra: str, ports: int = 40, start_seconds: floa
     config = folder / "sipagent.toml"
     config.write_text(BASE.format(sip_port=sip_port, first=first, last=first + ports - 2, folder=folder) + extra)
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests" / "support" / "brains"), "PYTHONUNBUFFERED": "1"}
+    if environment.pop("PYTHONDONTWRITEBYTECODE", ""):  # else each process compiles every module anew
+        environment["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir()) / "sipagent-tests-pycache")
     if "max_calls" not in extra:
         environment["SIPAGENT__LIMITS__MAX_CALLS"] = str(ports // 4)
     with (folder / "service.log").open("wb") as log:

@@ -91,7 +91,7 @@ async def test_routes_and_limits_change_and_what_cannot_change_is_told(tmp_path:
             ) as far_end:
                 assert await far_end.finished() == 0, far_end.errors()
         denied = await agent.http.post("/v1/calls", json={"to": "+49900123456"})
-        assert denied.status_code == 403 and "denied" in denied.text
+        assert denied.status_code == 422 and "denied" in denied.text
         assert "conversation.workers" in agent.log()
 
 
@@ -126,7 +126,8 @@ async def test_new_calls_get_new_code_and_old_calls_finish_on_the_old(tmp_path: 
     async with service(tmp_path, f"# from here\n{route}") as agent:
         await workers_ready(agent)
         (before,) = (await agent.health())["workers"]
-        async with sipp(talk(14), f"127.0.0.1:{agent.sip_port}", port=free_port(count=16)) as far_end:
+        waits = caller(*OFFER, recv(200), ack(), recv("BYE", timeout_ms=90_000))
+        async with sipp(waits, f"127.0.0.1:{agent.sip_port}", port=free_port(count=16), limit_s=90) as far_end:
             old = await agent.call_in_state("connected")
             write("this is no Python", "broken")
             await reload(agent, route)
@@ -142,6 +143,7 @@ async def test_new_calls_get_new_code_and_old_calls_finish_on_the_old(tmp_path: 
             async with sipp(refused, f"127.0.0.1:{agent.sip_port}", port=free_port(count=16)) as other:
                 assert await other.finished() == 0, other.errors()
             assert (await agent.http.get(f"/v1/calls/{old['id']}")).json()["state"] == "connected"
+            await agent.http.post(f"/v1/calls/{old['id']}/hangup")
             assert await far_end.finished() == 0, far_end.errors()
         await agent.call_in_state("ended", old["id"])
         async with asyncio.timeout(10):

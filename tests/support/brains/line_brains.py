@@ -40,3 +40,15 @@ class Picky(Brain):
 
     async def on_offer(self, caller: Caller) -> Decline | None:
         return Decline(486, "Busy Here")
+
+
+class Deadly(Plain):
+    """Kills its worker as soon as it is connected, and again whenever it takes the call over."""
+
+    async def greeting(self) -> str:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return ""
+
+    async def on_resumed(self) -> str:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return ""

@@ -1,0 +1,139 @@
+"""Many short calls through one service: what is held after the last call is what was held before the first.
+
+    python -m bench.soak --json
+    python -m bench.soak --calls 10000 --rate 20
+
+sipp calls, hears the echo of its own echo for a while, and hangs up. A first batch fills what is kept on purpose (the
+last 1000 calls, caches, every row's memory); then memory, descriptors, ports, rows and dialogs are read before and
+after the rest.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from tests.support.ports import free_port
+from tests.support.scenario import Pause, ack, bye, caller, invite, recv
+from tests.support.service import Service, service
+from tests.support.sipp import sipp
+
+CONFIG: Final = """
+[[route]]
+brain = "line_brains:Plain"
+pipeline = "echo"
+[limits]
+max_calls = {calls}
+"""
+TALK_S: Final = 1.0
+REST_S: Final = 5.5  # rows rest for 5 s after a call
+METRICS: Final = ("sipagent_calls", "sipagent_dialogs", "sipagent_rows", "sipagent_rows_free", "sipagent_orphans")
+
+
+async def soak(calls: int, rate: float, warm_up: int) -> dict[str, Any]:
+    """Run `calls` calls after `warm_up` others; figures before and after, and how the calls went."""
+    at_once = int(rate * (TALK_S + 2)) + 10
+    with tempfile.TemporaryDirectory(prefix="soak") as folder:
+        ports = 4 * at_once + 4 * int(rate * REST_S)
+        async with service(Path(folder), CONFIG.format(calls=at_once + int(rate * REST_S) // 2), ports=ports) as agent:
+            failed = await _run(agent, warm_up, rate)
+            await asyncio.sleep(REST_S)
+            before = await figures(agent)
+            failed += await _run(agent, calls, rate)
+            await asyncio.sleep(REST_S)
+            after = await figures(agent)
+    return {"calls": calls, "warm_up": warm_up, "batches_with_failures": failed, "before": before, "after": after}
+
+
+async def figures(agent: Service) -> dict[str, Any]:
+    """What every process holds, by its name, and what call control says."""
+    held = await asyncio.to_thread(_processes, agent)
+    metrics = (await agent.http.get("/metrics")).text
+    for name in METRICS:
+        values = re.findall(rf"(?m)^{name}(?:_total)?(?:{{[^}}]*}})? ([0-9.e+]+)$", metrics)
+        held[name] = sum(map(float, values))
+    return held
+
+
+def _processes(agent: Service) -> dict[str, Any]:
+    held: dict[str, Any] = {}
+    for pid in _family(agent.process.pid):
+        name = "sipagent" if pid == agent.process.pid else _status(pid, "Name")
+        held[name] = {"rss_kb": int(_status(pid, "RssAnon").split()[0]), "fds": len(os.listdir(f"/proc/{pid}/fd"))}  # noqa: PTH208
+    bound = [int(line.split()[1].rpartition(":")[2], 16) for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
+    held["udp_ports"] = sum(port in agent.rtp_ports for port in bound)
+    return held
+
+
+def leaks(before: dict[str, Any], after: dict[str, Any], rss_kb: int) -> list[str]:
+    """What has grown: anything but memory at all, the memory of a process by more than `rss_kb`."""
+    found = []
+    for name, value in after.items():
+        if not isinstance(value, dict):
+            if value != before.get(name):
+                found.append(f"{name}: {before.get(name)} before, {value} after")
+        elif name not in before:
+            found.append(f"{name} was not there before")
+        else:
+            if value["fds"] > before[name]["fds"]:
+                found.append(f"{name}: {before[name]['fds']} descriptors before, {value['fds']} after")
+            if value["rss_kb"] > before[name]["rss_kb"] + rss_kb:
+                found.append(f"{name}: {before[name]['rss_kb']} kB before, {value['rss_kb']} kB after")
+    return found
+
+
+async def _run(agent: Service, calls: int, rate: float) -> int:
+    """1 when a call of this batch did not go as planned."""
+    talk = caller(
+        invite(), recv(100, optional=True), recv(180, optional=True), recv(200), ack(), Pause(int(TALK_S * 1000)),
+        bye(), recv(200),
+    )  # fmt: skip
+    limit_s = calls / rate * 2 + 60
+    async with sipp(
+        talk, f"127.0.0.1:{agent.sip_port}", port=free_port(count=2), calls=calls, rate=rate, limit_s=limit_s,
+        extra=("-rtp_echo",),
+    ) as far_end:  # fmt: skip
+        status = await far_end.finished(limit_s + 10)
+        if status:
+            print(far_end.errors()[-2000:], file=sys.stderr)
+    return int(status != 0)
+
+
+def _family(pid: int) -> list[int]:
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [pid, *(each for child in children for each in _family(child))]
+
+
+def _status(pid: int, field: str) -> str:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(f"{field}:")), "0")
+
+
+def main() -> None:
+    """Command line; the exit status is 1 when something has leaked or a call has failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--calls", type=int, default=300)
+    parser.add_argument("--rate", type=float, default=10.0, help="new calls a second")
+    parser.add_argument("--warm-up", type=int, default=0, help="calls before the first look; 0 = 1100, or as many")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    result = asyncio.run(soak(options.calls, options.rate, options.warm_up or min(1100, options.calls)))
+    # Until the last 1000 calls are kept, each new one may take what one call leaves behind.
+    result["leaks"] = leaks(result["before"], result["after"], 5_000 if options.calls >= 1100 else 20 * options.calls)
+    if options.json:
+        print(json.dumps({"benchmark": "soak", "cores": os.cpu_count(), **result}))
+    else:
+        print(f"{result['calls']} calls after {result['warm_up']}, failures: {result['batches_with_failures']} batches")
+        for name, value in result["after"].items():
+            print(f"{name:>22}  {result['before'].get(name)}  →  {value}")
+        print("leaks:", *(result["leaks"] or ["none"]), sep="\n  ")
+    sys.exit(bool(result["leaks"] or result["batches_with_failures"]))
+
+
+if __name__ == "__main__":
+    main()
