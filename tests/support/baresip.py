@@ -109,7 +109,9 @@ class Baresip:
 
 
 @asynccontextmanager
-async def baresip(folder: Path, account: str, speech: Path | None = None, rate_hz: int = 8000) -> AsyncIterator[Baresip]:
+async def baresip(
+    folder: Path, account: str, speech: Path | None = None, rate_hz: int = 8000, config: str = ""
+) -> AsyncIterator[Baresip]:
     """A baresip with one `account` line; it speaks `speech` (8 kHz mono 16 bit) once a call is up, else silence."""
     if shutil.which("baresip") is None:
         pytest.skip("baresip is not installed (apt-get install baresip-core)")
@@ -128,6 +130,7 @@ async def baresip(folder: Path, account: str, speech: Path | None = None, rate_h
             control_port=control_port,
             folder=folder,
         )
+        + config
     )
     (folder / "accounts").write_text(account + "\n")
     (folder / "contacts").write_text("")

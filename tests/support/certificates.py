@@ -18,15 +18,15 @@ class Authority:
     def certificate(self) -> str:
         return str(self.folder / "ca.pem")
 
-    def issue(self, name: str, alternative: str) -> tuple[str, str]:
-        """Certificate and key (PEM files) for a subject alternative name such as "IP:127.0.0.1"."""
+    def issue(self, name: str, alternative: str, days: int = 2) -> tuple[str, str]:
+        """Certificate and key (PEM files) for a subject alternative name such as "IP:127.0.0.1"; -1 day: run out."""
         key, request, certificate = (self.folder / f"{name}.{kind}" for kind in ("key", "csr", "pem"))
         extensions = self.folder / f"{name}.ext"
         extensions.write_text(f"subjectAltName={alternative}\nbasicConstraints=CA:FALSE\n")
         _openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", request, "-subj", f"/CN={name}")
         _openssl(
             *("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self.folder / "ca.key"),
-            *("-CAcreateserial", "-days", "2", "-out", certificate, "-extfile", extensions),
+            *("-CAcreateserial", "-days", days, "-out", certificate, "-extfile", extensions),
         )
         return str(certificate), str(key)
 

@@ -5,6 +5,7 @@
 
 Users alice, bob, carol and agent have the password NAME-secret; numbers of four digits and more go to `pstn`.
 The user "down" gets 503 with Retry-After. Options: WITH_SHA256 (RFC 8760), WITH_407 (INVITEs of users are challenged).
+With `tls` (certificate and key) it speaks TLS on the next port too.
 """
 
 import asyncio
@@ -21,6 +22,18 @@ import pytest
 
 TEMPLATE = Path(__file__).with_name("kamailio.cfg")
 MODULE_FOLDERS = ("/usr/lib/x86_64-linux-gnu/kamailio/modules/", "/usr/lib/kamailio/modules/")
+TLS = """\
+[server:default]
+method = TLSv1.2+
+certificate = {certificate}
+private_key = {key}
+verify_certificate = no
+require_certificate = no
+[client:default]
+method = TLSv1.2+
+verify_certificate = no
+require_certificate = no
+"""
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,9 @@ class Kamailio:
 
 
 @contextlib.asynccontextmanager
-async def kamailio(port: int, pstn: str = "127.0.0.1:9", options: tuple[str, ...] = ()) -> AsyncIterator[Kamailio]:
+async def kamailio(
+    port: int, pstn: str = "127.0.0.1:9", options: tuple[str, ...] = (), tls: tuple[str, str] | None = None
+) -> AsyncIterator[Kamailio]:
     """Start one in a folder of its own, stop it at the end; skips the test when it is not installed."""
     modules = next((folder for folder in MODULE_FOLDERS if Path(folder).is_dir()), None)
     if shutil.which("kamailio") is None or modules is None:
@@ -63,10 +78,16 @@ async def kamailio(port: int, pstn: str = "127.0.0.1:9", options: tuple[str, ...
     with tempfile.TemporaryDirectory(prefix="kam") as name:
         folder = Path(name)
         text = TEMPLATE.read_text()
-        for key, value in (("RUN", name), ("PORT", str(port)), ("PSTN", pstn), ("MODULES", modules)):
+        values = {"RUN": name, "PORT": str(port), "TLSPORT": str(port + 1), "PSTN": pstn, "MODULES": modules}
+        for key, value in values.items():
             text = text.replace(f"@{key}@", value)
         config = folder / "kamailio.cfg"
         config.write_text(text)
+        if tls is not None:
+            if not Path(modules, "tls.so").exists():
+                pytest.skip("Kamailio's TLS module is not installed (apt-get install kamailio-tls-modules)")
+            options = (*options, "WITH_TLS")
+            (folder / "tls.cfg").write_text(TLS.format(certificate=tls[0], key=tls[1]))
         defines = [word for option in options for word in ("-A", option)]
         log = (folder / "log").open("wb")
         process = await asyncio.create_subprocess_exec(
