@@ -22,8 +22,8 @@ from bench.peers.contenders import CONTENDERS
 from bench.peers.measure import Row, measure
 
 DEFAULT_CALLS: Final = (100, 200)
-COLUMNS: Final = ("peer", "calls", "CPU %/call", "ours is", "p50", "p99", "p99.9", "max", "delay", "lost", "KB/call",
-                  "threads", "failed", "remarks")  # fmt: skip
+COLUMNS: Final = ("peer", "calls", "CPU %/call", "less ears", "ours is", "p50", "p99", "p99.9", "max", "delay", "lost",
+                  "KB/call", "threads", "failed", "remarks")  # fmt: skip
 
 
 async def run(calls: tuple[int, ...], seconds: float, peers: tuple[str, ...], cache: Path) -> list[Row]:
@@ -51,7 +51,8 @@ def report(rows: list[Row]) -> dict[str, Any]:
         best_cpu = min(row.cpu_percent_per_call for row in others)
         best_pacing = min(row.heard["pacing_ms"].get("p99_9", float("inf")) for row in others)
         against[str(count)] = {
-            "cpu_of_the_best_peer": round(ours.cpu_percent_per_call / best_cpu, 3) if best_cpu > 0 else 0.0,
+            "cpu_of_the_best_peer": _share(ours.cpu_percent_per_call, best_cpu),
+            "cpu_of_the_best_peer_without_ears": _share(ours.cpu_percent_per_call_without_ears, best_cpu),
             "pacing_p99_9_ms": ours.heard["pacing_ms"].get("p99_9", 0.0),
             "best_peer_pacing_p99_9_ms": best_pacing,
         }
@@ -71,12 +72,13 @@ def table(rows: list[Row]) -> str:
         ours = _ours(rows, row.calls)
         heard = row.heard
         if not heard:
-            lines.append((row.peer, str(row.calls), *[""] * 10, "", row.problem))
+            lines.append((row.peer, str(row.calls), *[""] * 12, row.problem))
             continue
         share = ours.cpu_percent_per_call / row.cpu_percent_per_call if ours and row.cpu_percent_per_call > 0 else 0.0
         pacing = heard["pacing_ms"]
         lines.append((
-            row.peer, str(row.calls), f"{row.cpu_percent_per_call:.3f}", f"{share:.2f} ×" if share else "",
+            row.peer, str(row.calls), f"{row.cpu_percent_per_call:.3f}",
+            f"{row.cpu_percent_per_call_without_ears:.3f}", f"{share:.2f} ×" if share else "",
             *(f"{pacing.get(part, 0):.2f}" for part in ("p50", "p99", "p99_9", "max")),
             f"{heard['delay_ms'].get('p50', 0):.1f}", f"{100 * heard['speech_lost']:.2f} %",
             f"{row.kilobytes_per_call:.0f}", str(row.threads), str(row.failed_calls),
@@ -90,6 +92,10 @@ def table(rows: list[Row]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def _share(ours: float, theirs: float) -> float:
+    return round(ours / theirs, 3) if theirs > 0 else 0.0
 
 
 def _ours(rows: list[Row], calls: int) -> Row | None:

@@ -83,6 +83,32 @@ def test_a_line_that_does_not_send_does_not_pile_up_an_echo(table: CallTable) ->
     assert 8000 <= table.tx_head[1] <= 8160 + 160
 
 
+def test_what_a_stall_has_left_waiting_is_given_up(table: CallTable) -> None:
+    """A worker that slept for 300 ms would otherwise echo with 300 ms of delay for the rest of the call."""
+    echo = EchoRows(table)
+    echo.add(1, 5)
+
+    def waiting() -> int:
+        return int(table.tx_head[1] - table.tx_read[1])
+
+    def go_on(packets: int) -> None:
+        for _ in range(packets):
+            receive(table, 1, np.ones(160, np.int16))
+            echo.poll()
+            table.tx_read[1] += min(160, waiting())
+
+    go_on(60)
+    assert waiting() == 0
+    receive(table, 1, np.ones(15 * 160, np.int16))  # … while the line was sent silence
+    echo.poll()
+    assert waiting() == 15 * 160
+    go_on(120)
+    assert waiting() <= 160
+    before = int(table.tx_head[1])
+    go_on(100)
+    assert table.tx_head[1] - before == 100 * 160, "a line that goes on as it should loses nothing"
+
+
 class Item:
     def __init__(self) -> None:
         self.polls = 0
