@@ -9,7 +9,6 @@ import structlog
 
 from sipagent.calls.control import CallControl
 from sipagent.calls.lifecycle import Lifecycle
-from sipagent.errors import ConfigError
 from sipagent.http.server import HttpServer
 from sipagent.records.store import RecordStore
 from sipagent.rtp.vad.options import EarsOptions
@@ -18,6 +17,7 @@ from sipagent.service.config import Config
 from sipagent.service.config_parts import engine_settings, media_options, trunk_account
 from sipagent.service.http_control import HttpControl
 from sipagent.service.media_planes import MediaHandlers, MediaPlane
+from sipagent.service.pjsip_process import PjsipPlane
 from sipagent.service.recordings import RecordingPaths
 from sipagent.service.redaction import secrets_of
 from sipagent.service.reload import reload
@@ -25,14 +25,15 @@ from sipagent.service.worker_settings import worker_settings
 from sipagent.service.workers import WorkerHandlers, WorkerPool
 from sipagent.sip.engine import SipEngine
 from sipagent.sip.native import NativeEngine
+from sipagent.sip.pjsua2.engine import Pjsua2Engine
 
 log = structlog.get_logger(__name__)
 
 
 def make_engine(config: Config) -> SipEngine:
     """The SIP engine that the configuration names."""
-    if config.sip.engine != "native":
-        raise ConfigError("sip.engine", f"unknown engine {config.sip.engine!r}", 'write "native"')
+    if config.sip.engine == "pjsua2":
+        return Pjsua2Engine(engine_settings(config), PjsipPlane)
     return NativeEngine(engine_settings(config))
 
 
