@@ -2,7 +2,7 @@
 
 Deadlines are whole ticks, `start + n * ptime`, spread over the rows so that each tick has its share. Sequence numbers
 grow by one with every packet and timestamps by one packet with every packet time, also while the row is on hold and
-sends nothing. What a packet carries: a telephone event; or else the worker's speech, a prompt and the other side of a
+sends nothing; packet times that we were too late for leave no gap in either. What a packet carries: a telephone event; or else the worker's speech, a prompt and the other side of a
 bridge mixed together; or else comfort noise.
 """
 
@@ -23,7 +23,7 @@ from sipagent.rtp.table import COUNTER, MARKS, CallTable
 Rows = NDArray[np.intp]
 
 STRIDE: Final = 512  # octets of a row's packet buffer: header, 480 of payload, an SRTP tag
-MAX_BURST: Final = 3  # packets sent at once after we were held up; older ones are left out, the clock runs on
+MAX_BURST: Final = 3  # packets made good, one per tick, after we were held up; the stream goes on from there
 RESUME_PACKETS: Final = 10  # speech that goes on within so many packets was not over: what lay between was dry
 NEVER: Final = 1 << 62
 _NOISE: Final = 1 << 15
@@ -165,13 +165,24 @@ class Sender:
         self.sequence[rows] += 1
 
     def _leave_out(self, due: Rows, behind: NDArray[np.int64]) -> None:
-        """Pass over packet times that cannot be made good any more: a burst would only fill the far end's buffer."""
+        """Pass over packet times that cannot be made good any more: a burst would only fill the far end's buffer.
+
+        On the wire nothing is missing: the far end hears a pause and then goes on, rather than conceal and drop. Our
+        own call time runs on, so that both legs of a recording stay together; what was not sent is silence there.
+        """
         much = behind >= MAX_BURST
         rows, missed = due[much], behind[much] - (MAX_BURST - 1)
         self.due[rows] += missed * self._period[rows]
-        self.timestamp[rows] += missed * self.ticks[rows]
-        self._table.tx_clock[rows] += missed * self.samples[rows]
-        self._mark_next[rows] = True
+        skipped = missed * self.samples[rows]
+        clock = self._table.tx_clock[rows]
+        self._table.tx_clock[rows] = clock + skipped
+        self._mark_next[rows] = self._unusual[rows] = True
+        while len(rows):
+            piece = np.minimum(skipped, self._sent.size)
+            count = int(piece.min())
+            self._sent.write(rows, clock + skipped - piece, np.zeros((len(rows), count), np.int16))
+            left = piece > count
+            rows, clock, skipped = rows[left], clock[left], (piece - count)[left]
 
     def _special(self) -> NDArray[np.bool_]:
         """Rows in which this packet is not simply more of what the last one was, bool[rows]."""
@@ -324,7 +335,9 @@ class Sender:
         """Ramp to the gain that worker and ears ask for; comfort noise keeps its level."""
         table = self._table
         ducked = (table.duck[rows] != 0) & (table.reflex[rows] != 0)
-        goal = np.where(ducked, table.tx_gain[rows] * self._options.duck_gain, table.tx_gain[rows])
+        # Ears and worker duck for the same reason: the lower of the two, not one on top of the other.
+        gain = table.tx_gain[rows]
+        goal = np.where(ducked, np.minimum(gain, np.float32(self._options.duck_gain)), gain)
         goal = np.where(self.muted[rows], np.float32(0), goal)
         now = self._gain[rows]
         if ((goal == 1.0) & (now == 1.0)).all():

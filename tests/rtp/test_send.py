@@ -142,6 +142,16 @@ def test_the_ears_duck_a_row_within_one_packet_and_only_where_the_route_allows_i
     assert abs(int(line.sent(0)[-1].pcm[-1]) - 8000) < 300
 
 
+def test_ears_and_worker_that_duck_at_once_duck_once() -> None:
+    line = Line().open()
+    speak(line, level(8000, 3200))
+    line.run_ms(40)
+    line.table.duck[:] = 1
+    line.table.tx_gain[:] = 0.25
+    line.run_ms(40)
+    assert abs(int(line.sent()[-1].pcm[-1]) - 2000) < 100
+
+
 def test_marks_come_back_with_the_call_time_at_which_they_left() -> None:
     line = Line().open()
     line.run_ms(100)
@@ -191,15 +201,16 @@ def test_packet_time_and_codec_are_those_that_were_negotiated() -> None:
     assert {(len(packet.data), packet.payload_type) for packet in line.sent()} == {(252, 8)}
 
 
-def test_after_a_stall_at_most_three_packets_are_made_good_and_the_clock_is_right() -> None:
+def test_after_a_stall_at_most_three_packets_are_made_good_and_no_number_is_left_out() -> None:
     line = Line().open()
     line.run_ms(100)
     line.tick_number += 100  # half a second in which we were not let run
     line.now_ns += 500_000_000
     line.run_ms(100)
     assert len(line.sent()) <= 5 + 3 + 5
-    assert (line.sent()[-1].timestamp - line.sent()[0].timestamp) % 2**32 == 160 * (700 // 20 - 1)
-    assert (np.diff([packet.sequence for packet in line.sent()]) % 65536 == 1).all()
+    assert continuous(line, 160)
+    # Our own call time has run on: a recording stays in step with the far end's leg.
+    assert int(line.table.tx_clock[0]) == 700 * 8
 
 
 def test_a_prompt_is_mixed_with_speech_and_its_end_is_told() -> None:
