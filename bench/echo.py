@@ -48,7 +48,9 @@ def run(table_fd: int, rows: int, wake_fd: int, stop_fd: int, report_fd: int) ->
         read[rows_ready] += SAMPLES
         sent_us = _sent_us(pcm[0, :DIGITS])
         if sent_us is not None:
-            ages.append(((now_us - sent_us) & 0xFFFFFFFF) / 1000)
+            # Packets still leave while we look round: one that was sent after `now_us` was taken is no time old.
+            age_us = (now_us - sent_us) & 0xFFFFFFFF
+            ages.append(age_us / 1000 if age_us < 1 << 31 else 0.0)
     with os.fdopen(report_fd, "wb") as report:
         report.write(np.array(ages).tobytes())
 

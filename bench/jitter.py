@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sipagent.codecs import g711
 from sipagent.rtp.concealer import PitchConcealer
-from sipagent.rtp.formats import Kind
+from sipagent.rtp.formats import Codecs, Kind
 from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.packet import HEADER, MAX_PACKET, Batch
 from sipagent.rtp.receive import Receiver
@@ -75,7 +75,7 @@ def listen(network: Network, coded: NDArray[np.uint8], seed: int = 1, options: M
     table, _ = CallTable.create(rows)
     table.active[:], table.rate_hz[:] = 1, 8000
     timeline = Timeline(table, PitchConcealer(table))
-    receiver = Receiver(table, options, timeline)
+    receiver = Receiver(table, options, timeline, Codecs(rows))
     arrival = arrivals_ns(network, rows, packets, seed)
     for row in range(rows):
         receiver.open(row, 8000)

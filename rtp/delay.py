@@ -2,7 +2,9 @@
 
 The delay of a packet is its arrival time less the end of its place on the row's time line: an unknown constant plus
 what the line adds. The smallest delay of the last seconds is the floor; `excess` over it is jitter. A packet that ends
-at position p is overdue once `now > p + wait`, with wait = floor + deadline, the deadline a quantile of the excess.
+at position p is overdue once `now > p + wait`, with wait = floor + deadline. The deadline is close to the largest excess
+of late: it rises at once, since a packet that is given up too early is heard, and falls slowly, since a gap that is
+waited for a little longer is not.
 """
 
 from typing import Final
@@ -16,15 +18,15 @@ Rows = NDArray[np.intp]
 
 FLOOR_WINDOW_NS: Final = 2_000_000_000  # the floor is the minimum of this window and the one before
 NEVER_NS: Final = float(1 << 62)
-_STEP_NS: Final = 2_000_000.0  # of the quantile estimate …
-_STEP_SHARE: Final = 1 / 16  # … plus this share of it, so that it climbs fast where delays are long
+_RISE: Final = 0.7  # of the way to a larger excess, with each packet
+_FALL: Final = 0.1  # of (1 - percentile), of the estimate, with each packet; about so many come to lie above it
 
 
 class DelayModel:
     """Delay statistics of `rows` rows, in nanoseconds; one packet costs a handful of array operations."""
 
     def __init__(self, rows: int, options: MediaOptions) -> None:
-        self._percentile = options.gap_deadline_percentile
+        self._keep = 1.0 - _FALL * (1.0 - options.gap_deadline_percentile)
         self._minimum_ns = options.gap_deadline_min_ms * 1e6
         self._maximum_ns = options.gap_deadline_max_ms * 1e6
         self.maximum_ms = options.gap_deadline_max_ms
@@ -57,10 +59,10 @@ class DelayModel:
         current, previous, quantile, last, jitter, floor, wait = record.T[:7]
         np.minimum(current, delay_ns, out=current)
         np.minimum(current, previous, out=floor)
-        # Climbs with weight p on an excess above the estimate, falls with 1 - p below it: at rest it is the p-quantile.
-        direction = (delay_ns - floor > quantile) - (1.0 - self._percentile)
-        quantile += direction * (quantile * _STEP_SHARE + _STEP_NS)
-        np.maximum(quantile, 0.0, out=quantile)
+        risen = (delay_ns - floor) * _RISE
+        risen += quantile * (1.0 - _RISE)
+        quantile *= self._keep
+        np.maximum(quantile, risen, out=quantile)
         np.minimum(np.maximum(quantile, self._minimum_ns), self._maximum_ns, out=wait)
         wait += floor
         difference = np.abs(delay_ns - last)

@@ -13,8 +13,8 @@ class MediaOptions(msgspec.Struct, frozen=True):
     tick_ms: int = 5
     dscp: int = 46  # EF, RFC 3246
     gap_deadline_min_ms: int = 20  # a gap is waited for at least this long …
-    gap_deadline_max_ms: int = 120  # … and at most this
-    gap_deadline_percentile: float = 0.97  # of the row's own delay distribution
+    gap_deadline_max_ms: int = 180  # … and at most this
+    gap_deadline_percentile: float = 0.995  # of the row's own delay distribution
     no_media_ms: int = 2000  # first NoMedia event after this much silence of the far end
     latch_packets: int = 4  # valid packets from an allowed source before it is latched
     comfort_noise_dbov: float = -70.0  # floor when nobody speaks; -127 = digital silence
