@@ -306,9 +306,7 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
     "reinvite_without_offer": (("3261", "14.2", "MUST", "a re-INVITE without offer gets our offer in its 2xx"),),
     "delayed_offer": (("3264", "5", "MUST", "delayed offer: our offer in the 2xx, the answer in the ACK"),),
     "no_common_codec": (("3261", "13.3.1.3", "SHOULD", "no common codec: 488"),),
-    "reinvite_refused_call_stays": (
-        ("3261", "14.2", "MUST", "a re-INVITE that does not suit gets 488, no more"),
-    ),
+    "reinvite_refused_call_stays": (("3261", "14.2", "MUST", "a re-INVITE that does not suit gets 488, no more"),),
     "cancel": (("3261", "9.2", "SHOULD", "CANCEL while ringing: 200, and 487 for the INVITE"),),
     "cancel_of_nothing": (("3261", "9.2", "SHOULD", "CANCEL that matches nothing: 481"),),
     "bye_while_ringing": (("3261", "15.1.2", "MUST", "BYE in an early dialog: 200, and 487 for the INVITE"),),
@@ -324,9 +322,7 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
     "session_timer_too_small": (("4028", "9", "MUST", "a small interval gets 422 with Min-SE"),),
     "require_unknown": (("3261", "8.2.2.3", "MUST", "an unknown Require gets 420 with Unsupported"),),
     "unknown_method": (("3261", "8.2.1", "MUST", "an unknown method gets 405 with Allow"),),
-    "unknown_method_in_call": (
-        ("3261", "8.2.1", "MUST", "an unknown method in a call gets 405, it goes on"),
-    ),
+    "unknown_method_in_call": (("3261", "8.2.1", "MUST", "an unknown method in a call gets 405, it goes on"),),
     "subscribe": (("6665", "4.2.1.1", "MUST", "SUBSCRIBE is refused"),),
     "register_to_us": (("3261", "8.2.1", "MUST", "REGISTER to a user agent gets 405"),),
     "notify_of_nothing": (("6665", "4.1.3", "MUST", "NOTIFY of no subscription gets 481"),),
@@ -339,9 +335,7 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
     "update_of_nothing": (("3261", "12.2.2", "SHOULD", "a request of no dialog gets 481"),),
     "replaces_nothing": (("3891", "3", "MUST", "Replaces of no dialog gets 481"),),
     "merged_request": (("3261", "8.2.2.2", "SHOULD", "the same request by another path gets 482"),),
-    "early_media": (
-        ("3261", "13.3.1.1", "MAY", "183 with SDP, not reliable when the caller cannot"),
-    ),
+    "early_media": (("3261", "13.3.1.1", "MAY", "183 with SDP, not reliable when the caller cannot"),),
     "early_media_reliable": (("3262", "3", "MUST", "100rel required: 183 with RSeq, repeated until PRACK"),),
     "prack_of_nothing": (("3262", "3", "MUST", "PRACK that matches nothing gets 481"),),
     "multipart": (("5621", "3.1", "MUST", "a session description within multipart/mixed is found"),),

@@ -260,12 +260,8 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
     "early_183": (("3261", "13.2.1", "MUST", "early media of a 183 reaches the user"),),
     "provisional_without_tag": (("3261", "12.1", "MUST", "a provisional response without To tag makes no dialog"),),
     "reliable_180": (("3262", "4", "MUST", "a reliable 180 gets PRACK with its RAck"),),
-    "forked_ringing": (
-        ("3261", "13.2.2.1", "MAY", "several early dialogs of one INVITE; one answers"),
-    ),
-    "late_answer": (
-        ("3261", "13.2.2.1", "MUST", "after a provisional response the answer may be late"),
-    ),
+    "forked_ringing": (("3261", "13.2.2.1", "MAY", "several early dialogs of one INVITE; one answers"),),
+    "late_answer": (("3261", "13.2.2.1", "MUST", "after a provisional response the answer may be late"),),
     "cancel": (("3261", "9.1", "SHOULD", "CANCEL of a ringing call; its 487 gets ACK"),),
     "cancel_before_anything": (("3261", "9.1", "MUST", "CANCEL waits for a provisional response"),),
     "cancel_crosses_answer": (("3261", "15", "SHOULD", "a 2xx after our CANCEL gets ACK and BYE"),),
@@ -280,9 +276,7 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
     "challenged_401": (("3261", "22.2", "SHOULD", "401 is answered with nc=00000001 and the next CSeq"),),
     "challenged_407_sha256": (("8760", "2.4", "SHOULD", "407 with SHA-256 is answered"),),
     "stale_nonce_is_tried_again": (("7616", "3.3", "SHOULD", "stale=true is answered with the new nonce"),),
-    "wrong_password_is_not_tried_twice": (
-        ("3261", "22.1", "SHOULD", "a second challenge ends the attempt"),
-    ),
+    "wrong_password_is_not_tried_twice": (("3261", "22.1", "SHOULD", "a second challenge ends the attempt"),),
     "interval_too_small": (("4028", "7.3", "SHOULD", "422: asked again with Min-SE"),),
     "refused_302": (("3261", "8.1.3.4", "MAY", "3xx is not followed blindly: its Contacts are told"),),
     "refused_486": (("3261", "13.2.2.3", "MUST", "486 and other refusals get ACK and end the call"),),
