@@ -79,6 +79,10 @@ GAUGES: Final = (
     "echo_return_loss_db",
 )
 GAUGE: Final = {name: index for index, name in enumerate(GAUGES)}
+UNKNOWN_GAUGE: Final = {  # what stands in a gauge before there is anything to show
+    **dict.fromkeys(("r_factor_in", "mos_in", "r_factor_out", "mos_out", "echo_return_loss_db"), 0.0),
+    **dict.fromkeys(("level_in_dbov", "level_out_dbov", "noise_floor_dbov"), -127.0),
+}
 
 PLANE_COUNTERS: Final = (
     "ticks",

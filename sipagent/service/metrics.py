@@ -7,7 +7,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from sipagent.calls.lifecycle import Lifecycle
-from sipagent.rtp.table import COUNTERS, GAUGES, PLANE_COUNTERS
+from sipagent.rtp.table import COUNTERS, GAUGES, PLANE_COUNTERS, UNKNOWN_GAUGE
 
 
 def families(life: Lifecycle) -> Iterator[Metric]:
@@ -68,7 +68,7 @@ def _media(life: Lifecycle) -> Iterator[Metric]:
     plane_metrics = GaugeMetricFamily("sipagent_media_plane", "the media planes themselves", labels=["plane", "what"])
     totals = CounterMetricFamily("sipagent_media", "sums over the rows of a plane", labels=["plane", "what"])
     rows = GaugeMetricFamily("sipagent_rows", "rows in use", labels=["plane"])
-    quality = GaugeMetricFamily("sipagent_media_quality", "mean over the calls in progress", labels=["plane", "what"])
+    quality = GaugeMetricFamily("sipagent_media_quality", "mean over the calls in progress of which it is known", labels=["plane", "what"])
     for plane in life.planes:
         number, table = str(plane.number), plane.table
         for index, name in enumerate(PLANE_COUNTERS):
@@ -79,9 +79,11 @@ def _media(life: Lifecycle) -> Iterator[Metric]:
         for index, name in enumerate(COUNTERS):
             totals.add_metric([number, name], int(sums[index]))
         if len(active):
-            means = table.gauges[active].mean(axis=0)
             for index, name in enumerate(GAUGES):
-                quality.add_metric([number, name], float(means[index]))
+                values = table.gauges[active, index]
+                known = values[values != UNKNOWN_GAUGE.get(name, np.nan)]
+                if len(known):
+                    quality.add_metric([number, name], float(known.mean()))
     yield plane_metrics
     yield rows
     yield totals
