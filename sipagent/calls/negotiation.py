@@ -33,6 +33,12 @@ class MediaSession:
         self._wish = self._agreed_wish = Direction.SENDRECV
         self._row_rate_hz = 0
 
+    def successor(self) -> "MediaSession":
+        """A session with another far end, on the same row and by the same policy; nothing is agreed yet."""
+        fresh = MediaSession(None, self.address, self.port, self.allowed)
+        fresh.policy, fresh._row_rate_hz = self.policy, self.row_rate_hz
+        return fresh
+
     @property
     def held(self) -> bool:
         """True while the far end does not want to hear us."""

@@ -54,10 +54,7 @@ class Referred:
             self._move(found[0], target, headers)
 
     def _move(self, call: Call, to: str, headers: sip.HeaderList) -> None:
-        live = self._life.live[call.id]
-        if live.row is None:
-            return
-        session = self._life.session(call.trunk, live.row, call.handle)
+        session = self._life.live[call.id].session.successor()
         self._life.engine.accept_refer(call.handle)
         call.note("refer", to=to)
         trunk = call.trunk.name if call.trunk else ""

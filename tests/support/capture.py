@@ -22,6 +22,7 @@ class RtpPacket:
     timestamp: int
     ssrc: int
     marker: bool
+    payload: bytes
 
 
 class Capture:
@@ -41,6 +42,7 @@ class Capture:
             "rtp.timestamp",
             "rtp.ssrc",
             "rtp.marker",
+            "rtp.payload",
         ]
         arguments = [part for field in fields for part in ("-e", field)]
         process = await asyncio.create_subprocess_exec(
@@ -63,10 +65,10 @@ class Capture:
 
 
 def _packet(fields: list[str]) -> RtpPacket:
-    at, source, target, payload_type, sequence, timestamp, ssrc, marker = fields
+    at, source, target, payload_type, sequence, timestamp, ssrc, marker, payload = fields
     return RtpPacket(
         float(at), int(source), int(target), int(payload_type), int(sequence), int(timestamp), int(ssrc, 16),
-        marker in ("1", "True"),
+        marker in ("1", "True"), bytes.fromhex(payload.replace(":", "")),
     )  # fmt: skip
 
 

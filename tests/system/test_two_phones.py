@@ -1,0 +1,124 @@
+"""Transfers between two softphones that we did not write: who hears whom."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from tests.support import audio
+from tests.support.baresip import Baresip, baresip
+from tests.support.service import Service, service
+
+pytestmark = [pytest.mark.peers, pytest.mark.asyncio(loop_scope="module")]
+
+CONFIG = """
+[[trunk]]
+name = "phones"
+server = "sip:127.0.0.1:9"
+username = "agent"
+register = false
+codecs = ["PCMU"]
+
+[[route]]
+to = "*"
+brain = "line_brains:Plain"
+pipeline = "echo"
+"""
+RATE_HZ = 8000
+
+
+def melody(seed: int) -> audio.Pcm:
+    """1.6 s of notes that no other seed has."""
+    time_s = np.arange(RATE_HZ // 5) / RATE_HZ
+    notes_hz = np.random.default_rng(seed).uniform(300, 3000, 8)
+    return np.concatenate([0.3 * np.sin(2 * np.pi * note_hz * time_s) for note_hz in notes_hz])
+
+
+CALLER, HUMAN = melody(1), melody(2)
+
+
+def hears(phone: Baresip, tune: audio.Pcm) -> bool:
+    """Whether 0.6 s of it, somewhere, came as they were sent; a busy machine may be late for a packet elsewhere."""
+    received, _ = audio.read(phone.heard())
+    part = 3 * RATE_HZ // 5
+    return (
+        max(audio.best_match(tune[at : at + part], received)[0] for at in range(0, len(tune) - part, part // 3)) > 0.95
+    )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def agent(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIPAGENT__SIP__REFER", "allow")
+        async with service(tmp_path_factory.mktemp("service"), CONFIG, ports=80) as running:
+            yield running
+
+
+@asynccontextmanager
+async def phones(folder: Path, agent: Service) -> AsyncIterator[tuple[Baresip, Baresip, str]]:
+    """A caller who talks with the agent, a human who answers every call, and the id of the call."""
+    repeated = {name: [tune, audio.silence(0.4)] * 15 for name, tune in (("caller", CALLER), ("human", HUMAN))}
+    speech = {name: audio.write(folder / f"{name}.wav", *pieces) for name, pieces in repeated.items()}
+    options = "regint=0;audio_codecs=pcmu"
+    known = {call["id"] for call in await agent.calls()}
+    async with (
+        baresip(folder / "one", f"<sip:caller@127.0.0.1>;{options}", speech["caller"]) as caller,
+        baresip(folder / "two", f"<sip:human@127.0.0.1>;{options};answermode=auto", speech["human"]) as human,
+    ):
+        await caller.command("dial", f"sip:agent@127.0.0.1:{agent.sip_port}")
+        await caller.until("CALL_ESTABLISHED")
+        (call_id,) = {call["id"] for call in await agent.calls()} - known
+        await agent.call_in_state("connected", call_id)
+        yield caller, human, call_id
+
+
+async def transfer(agent: Service, call_id: str, human: Baresip, mode: str) -> str:
+    body = {"to": f"sip:human@127.0.0.1:{human.sip_port}", "mode": mode, "ring_seconds": 10}
+    answer = await agent.http.post(f"/v1/calls/{call_id}/transfer", json=body)
+    assert answer.status_code == 202, answer.text
+    async for event in agent.events(call_id):
+        if event["type"] == "transfer" and "outcome" in event:
+            return str(event["outcome"])
+    return "over"
+
+
+async def seconds(agent: Service, call_id: str, count: int) -> None:
+    """Let the call go on for a while, in its own time: packets that it has received."""
+    await asyncio.sleep(count)
+    assert (await agent.call_in_state("connected", call_id))["id"] == call_id
+
+
+async def test_the_two_ends_of_a_bridged_transfer_hear_each_other(tmp_path: Path, agent: Service) -> None:
+    async with phones(tmp_path, agent) as (caller, human, call_id):
+        assert await transfer(agent, call_id, human, "bridged") == "transferred"
+        await seconds(agent, call_id, 5)
+        await caller.command("hangup")
+        await human.until("CALL_CLOSED")
+        await agent.call_in_state("ended", call_id)
+    assert hears(caller, HUMAN), "the caller does not hear the human"
+    assert hears(human, CALLER), "the human does not hear the caller"
+
+
+async def test_baresip_calls_the_target_of_a_blind_transfer_itself(tmp_path: Path, agent: Service) -> None:
+    async with phones(tmp_path, agent) as (caller, human, call_id):
+        assert await transfer(agent, call_id, human, "blind") == "transferred"
+        await human.until("CALL_ESTABLISHED")
+        await caller.until("CALL_TRANSFER")
+        ended = await agent.call_in_state("ended", call_id)
+        assert ended["reason"] == "transferred"
+
+
+async def test_baresip_may_send_the_agent_to_somebody_else(tmp_path: Path, agent: Service) -> None:
+    async with phones(tmp_path, agent) as (caller, human, call_id):
+        await caller.command("transfer", f"sip:human@127.0.0.1:{human.sip_port}")
+        await human.until("CALL_ESTABLISHED")
+        await caller.until("CALL_CLOSED")
+        await seconds(agent, call_id, 5)
+        await human.command("hangup")
+        ended = await agent.call_in_state("ended", call_id)
+        assert ended["outcome"] == "answered"
+    assert hears(human, HUMAN), "the agent, an echo, did not go with the call"
