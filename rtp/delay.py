@@ -2,9 +2,9 @@
 
 The delay of a packet is its arrival time less the end of its place on the row's time line: an unknown constant plus
 what the line adds. The smallest delay of the last seconds is the floor; `excess` over it is jitter. A packet that ends
-at position p is overdue once `now > p + wait`, with wait = floor + deadline. The deadline is close to the largest excess
-of late: it rises at once, since a packet that is given up too early is heard, and falls slowly, since a gap that is
-waited for a little longer is not.
+at position p is overdue once `now > p + wait`, with wait = floor + deadline. The deadline is close to the largest
+excess of late: it rises at once, since a packet that is given up too early is heard, and falls slowly, since a gap that
+is waited for a little longer is not.
 """
 
 from typing import Final

@@ -2,8 +2,8 @@
 
 Deadlines are whole ticks, `start + n * ptime`, spread over the rows so that each tick has its share. Sequence numbers
 grow by one with every packet and timestamps by one packet with every packet time, also while the row is on hold and
-sends nothing; packet times that we were too late for leave no gap in either. What a packet carries: a telephone event; or else the worker's speech, a prompt and the other side of a
-bridge mixed together; or else comfort noise.
+sends nothing; packet times that we were too late for leave no gap in either. What a packet carries: a telephone event;
+or else the worker's speech, a prompt and the other side of a bridge mixed together; or else comfort noise.
 """
 
 from collections.abc import Callable, Mapping
