@@ -59,10 +59,14 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Decline:
-    """What `on_offer` returns to refuse a call before it is answered, with a SIP status."""
+    """What `on_offer` returns to refuse a call before it is answered, with a SIP status.
+
+    With `contact`, a number or SIP URI, and a status such as 302 the caller is told to call there instead.
+    """
 
     status: int = 603
     reason: str = "Decline"
+    contact: str = ""
 
 
 class AgentBrain(Protocol):

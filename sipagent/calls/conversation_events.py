@@ -3,11 +3,17 @@
 from collections.abc import Callable
 from typing import Final
 
+import structlog
+
 from sipagent.calls.call import Call, CallInput, CallState, Conversed, Ending
 from sipagent.calls.lifecycle import Lifecycle
+from sipagent.errors import ParseError
 from sipagent.rtp import control as media
-from sipagent.service import messages
+from sipagent.service import destinations, messages
+from sipagent.sip.engine import HeaderList
 from sipagent.sip.outcome import Outcome
+
+log = structlog.get_logger(__name__)
 
 MAX_TAKEOVERS: Final = 2
 TAKEOVER_S: Final = 12.0  # an orphaned caller hears the apology and is taken over within this, or gets a BYE
@@ -46,7 +52,7 @@ class ConversationEvents:
             return
         call.ending = Ending(Outcome.REJECTED, "local", message.status, message.reason)
         if call.handle:
-            self._life.engine.reject(call.handle, message.status, message.reason)
+            self._life.engine.reject(call.handle, message.status, message.reason, _contact(message))
         self._life.finish(call)
 
     def conversation_event(self, call: Call, message: messages.CallEvent) -> None:
@@ -109,3 +115,15 @@ class ConversationEvents:
             self._life.hang_up(call, "no worker could take the call", outcome=Outcome.FAILED)
         else:
             self._life.nobody(call)
+
+
+def _contact(message: messages.Reject) -> HeaderList:
+    """Where a caller who is sent elsewhere may be received (RFC 3261 §21.3); nothing that could end the header."""
+    if not 300 <= message.status <= 399 or not message.contact:
+        return ()
+    try:
+        target = destinations.parse(message.contact)
+    except ParseError as problem:
+        log.warning("redirected to what is no destination", call_id=message.call_id, problem=str(problem))
+        return ()
+    return (("Contact", f"<{target.text}>" if target.host else f"<tel:{target.user}>"),)

@@ -161,7 +161,7 @@ class CascadedCall:
             self._send(Reject(self._offer.call_id, 503, "Service Unavailable"))
             return False
         if decline is not None:
-            self._send(Reject(self._offer.call_id, decline.status, decline.reason))
+            self._send(Reject(self._offer.call_id, decline.status, decline.reason, decline.contact))
         return decline is None and not self._ended.is_set()
 
     # ---- while both sides can talk

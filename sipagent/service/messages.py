@@ -118,11 +118,12 @@ class Accept(msgspec.Struct, frozen=True, tag=True):
 
 
 class Reject(msgspec.Struct, frozen=True, tag=True):
-    """The brain does not take it."""
+    """The brain does not take it; `contact` is whom to call instead, with a 3xx."""
 
     call_id: str
     status: int
     reason: str
+    contact: str = ""
 
 
 class Hangup(msgspec.Struct, frozen=True, tag=True):
