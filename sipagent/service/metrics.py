@@ -68,7 +68,9 @@ def _media(life: Lifecycle) -> Iterator[Metric]:
     plane_metrics = GaugeMetricFamily("sipagent_media_plane", "the media planes themselves", labels=["plane", "what"])
     totals = CounterMetricFamily("sipagent_media", "sums over the rows of a plane", labels=["plane", "what"])
     rows = GaugeMetricFamily("sipagent_rows", "rows in use", labels=["plane"])
-    quality = GaugeMetricFamily("sipagent_media_quality", "mean over the calls in progress of which it is known", labels=["plane", "what"])
+    quality = GaugeMetricFamily(
+        "sipagent_media_quality", "mean over the calls in progress of which it is known", labels=["plane", "what"]
+    )
     for plane in life.planes:
         number, table = str(plane.number), plane.table
         for index, name in enumerate(PLANE_COUNTERS):
