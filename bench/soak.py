@@ -10,11 +10,13 @@ after the rest.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,10 +66,19 @@ def _processes(agent: Service) -> dict[str, Any]:
     held: dict[str, Any] = {}
     for pid in _family(agent.process.pid):
         name = "sipagent" if pid == agent.process.pid else _status(pid, "Name")
-        held[name] = {"rss_kb": int(_status(pid, "RssAnon").split()[0]), "fds": len(os.listdir(f"/proc/{pid}/fd"))}  # noqa: PTH208
-    bound = [int(line.split()[1].rpartition(":")[2], 16) for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
-    held["udp_ports"] = sum(port in agent.rtp_ports for port in bound)
+        links = list(_descriptors(pid))
+        held[name] = {
+            "rss_kb": int(_status(pid, "RssAnon").split()[0]),
+            "fds": len(links),
+            "sockets": sum(link.startswith("socket:") for link in links),  # of the media plane: its ports
+        }
     return held
+
+
+def _descriptors(pid: int) -> Iterator[str]:
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            yield str(link.readlink())
 
 
 def leaks(before: dict[str, Any], after: dict[str, Any], rss_kb: int) -> list[str]:
