@@ -52,3 +52,20 @@ class Deadly(Plain):
     async def on_resumed(self) -> str:
         os.kill(os.getpid(), signal.SIGKILL)
         return ""
+
+
+class Switchboard(Brain):
+    """Transfers as a SIP MESSAGE says ("bridged +4930777"), tells by MESSAGE how that went; repeats what INFO says."""
+
+    async def on_offer(self, caller: Caller) -> Decline | None:
+        if caller.to_number == "moved":
+            return Decline(302, "Moved Temporarily", "sip:777@127.0.0.1")
+        return None
+
+    async def on_text(self, content_type: str, body: str) -> str | None:
+        if content_type.startswith("text/plain"):
+            mode, to = body.split()
+            self.call.send_text(f"outcome={await self.call.transfer(to, mode, ring_seconds=8)}")
+        else:
+            self.call.send_text(f"noted={body.strip()}")
+        return None
