@@ -42,10 +42,12 @@ def test_an_encrypted_call_is_carried_over_real_sockets(plane: Plane, shared: bo
         far.settimeout(2)
         far_control.settimeout(8)
         plane.send(OpenRow(0, 1, worker=0))
-        time.sleep(0.05)
+        deadline = time.monotonic() + 5
+        while not plane.table.active[0] and time.monotonic() < deadline:
+            time.sleep(0.001)
         for number in range(1, 4):  # these outrun the key
             far.sendto(ours.protect(rtp(number, 160 * number, marked(number))), ("127.0.0.1", port))
-        time.sleep(0.03)
+        time.sleep(0.01)
         rtcp_port = 0 if shared else far_port + 1
         plane.send(SetStream(0, 1, "127.0.0.1", far_port, PCMU, (PCMU,), rtcp_port=rtcp_port, srtp=keys))
         for number in range(4, 12):
