@@ -33,7 +33,7 @@ pipeline = "echo"
 max_calls = {calls}
 """
 TALK_S: Final = 1.0
-REST_S: Final = 5.5  # rows rest for 5 s after a call
+REST_S: Final = 8.0  # rows rest for 5 s after a call
 METRICS: Final = ("sipagent_calls", "sipagent_dialogs", "sipagent_rows", "sipagent_rows_free", "sipagent_orphans")
 
 

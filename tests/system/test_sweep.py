@@ -34,6 +34,9 @@ class Engine:
     def local_address(self, handle: str, trunk: str = "") -> str:
         return "127.0.0.1"
 
+    def ladder(self, handle: str) -> tuple[tuple[float, str, str], ...]:
+        return ()
+
     def ring(self, handle: str, headers: sip.HeaderList = ()) -> None: ...
 
     def answer(self, handle: str, body: bytes, headers: sip.HeaderList = ()) -> None: ...
