@@ -51,6 +51,7 @@ class Live:
         self.left = False  # the agent has left: the far end talks with somebody else
         self.silent_ms = self.silent_told_ms = 0  # without RTP, as last reported and as last told
         self.hold_wanted = False  # by us
+        self.resumed_at = 0.0  # loop time at which the far end last put us on hold or took us back
         self.when_rung: Callable[[], None] = _nothing
         self.when_answered: Callable[[], None] = _nothing
         self.when_over: Callable[[], None] = _nothing
@@ -237,6 +238,7 @@ class Lifecycle:
         self.tell_row(call, session.stream)
         if session.held != call.held:
             call.held = session.held
+            self.live[call.id].resumed_at = self.loop.time()
             call.note("hold", held=call.held)
             self.tell_worker(call, messages.HoldChanged(call.id, call.held))
 

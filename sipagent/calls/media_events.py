@@ -55,6 +55,8 @@ class MediaEvents:
         if call.held or call.state is not CallState.CONNECTED:
             return
         live = self._life.live[call.id]
+        if event.silent_ms > 1000 * (self._life.loop.time() - live.resumed_at) + 500:
+            return  # counted while we were on hold, and on its way to us when the far end took us back
         silence_is_new = event.silent_ms < live.silent_ms + 500
         live.silent_ms = event.silent_ms
         if silence_is_new or not live.silent_told_ms or event.silent_ms >= live.silent_told_ms + TELL_AGAIN_MS:

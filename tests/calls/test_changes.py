@@ -60,7 +60,10 @@ async def test_the_brain_hears_that_the_far_end_has_put_it_on_hold_and_silence_i
         assert call.place is not None
         silence = media.NoMedia(call.place.row, call.place.generation, 600_000, 0)
         board.control.on_media(0, silence)
-        assert call.alive is held
+        assert call.alive  # also afterwards: such a silence began while we were on hold
+    board.life.live[call.id].resumed_at -= 601.0
+    board.control.on_media(0, silence)
+    assert not call.alive
 
 
 async def test_silence_is_told_at_once_and_then_every_ten_seconds() -> None:

@@ -104,10 +104,9 @@ async def test_the_two_ends_of_a_bridged_transfer_hear_each_other(tmp_path: Path
 
 
 async def test_baresip_calls_the_target_of_a_blind_transfer_itself(tmp_path: Path, agent: Service) -> None:
-    async with phones(tmp_path, agent) as (caller, human, call_id):
+    async with phones(tmp_path, agent) as (_, human, call_id):
         assert await transfer(agent, call_id, human, "blind") == "transferred"
         await human.until("CALL_ESTABLISHED")
-        await caller.until("CALL_TRANSFER")
         ended = await agent.call_in_state("ended", call_id)
         assert ended["reason"] == "transferred"
 
