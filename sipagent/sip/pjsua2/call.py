@@ -61,7 +61,7 @@ class Call(pj.Call):  # type: ignore[misc]
         self.placed: PlaceCall | None = None
         self._host = host
         self._body = ""  # the session description that we stand by
-        self._delayed = False  # our 200 carries the offer
+        self._described = False  # a 183 has carried it
         self._answered = self._over = self._asked = self._reoffering = self._challenged = False
         self._accepted: Response | None = None
 
@@ -75,17 +75,19 @@ class Call(pj.Call):  # type: ignore[misc]
 
     def provisional(self, status: int, body: bytes, headers: HeaderList) -> None:
         """180 or 183."""
-        if body:
-            self._body = text_of(body)
-        if not self._over:
+        if not self._over and not self._answered:
+            if body:
+                self._body, self._described = text_of(body), True
             self.answer(parameters(status, headers=headers, body=body))
 
     def accept(self, body: bytes, headers: HeaderList) -> None:
         """200."""
-        if not self._over:
-            self._body = text_of(body)
+        if not self._over and not self._answered:
             self._answered = True
-            self.answer(parameters(200, headers=headers, body=body))
+            if not self._described:
+                self._body = text_of(body)
+            # after a 183 PJSIP repeats its session description by itself, and aborts when it is given one
+            self.answer(parameters(200, headers=headers, body=b"" if self._described else body))
 
     def refuse(self, status: int, reason: str, headers: HeaderList) -> None:
         """A final status."""
@@ -175,7 +177,6 @@ class Call(pj.Call):  # type: ignore[misc]
     @callback
     def onCallRxReinvite(self, prm: Any) -> None:  # noqa: N802
         """re-INVITE: the engine answers when it has thought."""
-        self._delayed = not prm.offer.wholeSdp
         prm.isAsync = True
         self._asked = True
         self._host.emit(Reoffer(self.handle, bytes_of(prm.offer.wholeSdp) or None))
@@ -201,8 +202,7 @@ class Call(pj.Call):  # type: ignore[misc]
 
     def _confirmed(self, received: Request | Response | None) -> None:
         if self.inbound:
-            body = session_description(received) if isinstance(received, Request) else None
-            self._host.emit(Confirmed(self.handle, body if self._delayed else None))
+            self._host.emit(Confirmed(self.handle))
         elif not self._answered and self._accepted is not None:
             self._answered = True
             response = self._accepted
@@ -245,10 +245,6 @@ class Call(pj.Call):  # type: ignore[misc]
     def _end(self, event: EngineEvent) -> None:
         self._over = True
         self._host.emit(event)
-
-    def set_delayed(self) -> None:
-        """The INVITE brought no offer."""
-        self._delayed = True
 
 
 def _received(event: Any) -> Request | Response | None:

@@ -170,9 +170,9 @@ class Pjsua2Engine:
         }
         return {**disabled, **self._registrations}
 
-    def handles(self) -> frozenset[str]:
+    def handles(self) -> tuple[str, ...]:
         """The calls that are alive."""
-        return frozenset(self._calls)
+        return tuple(self._calls)
 
     def stats(self) -> Mapping[str, int]:
         """Counters by name; `restarts` of PJSIP's process among them."""

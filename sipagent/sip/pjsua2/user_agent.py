@@ -222,14 +222,14 @@ class Pjsua2UserAgent:
         request = parse(prm.rdata.wholeMsg)
         self._count += 1
         call = Call(self, account, f"in-{self._generation}-{self._count}", account.name, prm.callId)
-        if not isinstance(request, Request):
-            return self.later(0, lambda: call.refuse(400, "", ()))
         self._calls[call.handle] = call
+        offer = session_description(request) if isinstance(request, Request) else None
+        if not isinstance(request, Request) or offer is None:
+            # PJSIP has made up an offer of its own by now, which cannot be replaced when the engine has one
+            self.counters["delayed_offers_refused"] += 1
+            return self.later(0, lambda: call.refuse(488, "Offer Required", ()))
         self._begin(call.handle, message.call_id(request))
         host, _, port = prm.rdata.srcAddress.rpartition(":")
-        offer = session_description(request)
-        if offer is None:
-            call.set_delayed()
         options = {tag.lower() for name in ("Supported", "Require") for tag in message.tokens(request, name)}
         caller = message.address(request, "From")
         self.emit(
