@@ -41,7 +41,7 @@ class Sip(_Table, frozen=True):
 
     engine: Literal["native", "pjsua2"] = "native"  # "pjsua2" needs a PJSIP build of your own, see docs
     listen: tuple[str, ...] = ("udp:0.0.0.0:5060", "tcp:0.0.0.0:5060")  # udp, tcp or tls, address, port
-    public_address: str = ""  # what the far end sees when we are behind NAT; "" = our own
+    public_address: str = ""  # what the far end sees when we are behind NAT; "" = our own; "stun:host:port" = ask there
     user_agent: str = "sipagent"  # without a version: scanners need not know it
     accept_unknown_sources: bool = False  # take INVITEs from addresses that belong to no trunk
     refer: Literal["reject", "allow"] = "reject"  # may the far end send the agent's call elsewhere (REFER)
@@ -68,6 +68,7 @@ class Trunk(_Table, frozen=True):
     expires: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 300  # seconds asked for in REGISTER
     outbound_proxy: str = ""  # SIP URI that takes all requests; "" = the server
     allow: tuple[str, ...] = ()  # addresses or networks that may send calls; [] = those of the server
+    inbound_digest: bool = False  # its calls to us must know username and password too, not only come from its address
     codecs: tuple[Literal["G722", "PCMU", "PCMA"], ...] = ("G722", "PCMU", "PCMA")  # in the order of preference
     srtp: Literal["off", "optional", "required"] = "off"  # SDES keying (RFC 4568)
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from sipagent.errors import ConfigError
 from sipagent.service.config import Config, Trunk
+from sipagent.sip.public_address import PREFIX, parse_server
 
 Problems = Iterator[ConfigError]
 
@@ -72,14 +73,24 @@ def _sip(config: Config) -> Problems:
             yield ConfigError(field, "TLS needs a certificate", "set sip.tls_certificate and sip.tls_key")
         if text in sip.listen[:index]:
             yield ConfigError(field, f"{text!r} is listed twice", "remove one")
-    if sip.public_address and not re.fullmatch(HOST, sip.public_address.strip()):
-        yield ConfigError("sip.public_address", f"{sip.public_address!r} is not an address", "such as 203.0.113.7")
+    yield from _public_address(sip.public_address.strip())
     if not sip.user_agent.isprintable():
         yield ConfigError("sip.user_agent", "has control characters", "use plain text on one line")
     for key in ("tls_certificate", "tls_key", "tls_ca"):
         path = getattr(sip, key)
         if path and not Path(path).is_file():
             yield ConfigError(f"sip.{key}", f"{path} is not a file", "paths start at the configuration file's folder")
+
+
+def _public_address(text: str) -> Problems:
+    if text.startswith(PREFIX):
+        try:
+            parse_server(text)
+        except ConfigError as error:
+            yield error
+    elif text and not re.fullmatch(HOST, text):
+        fix = 'such as 203.0.113.7, or "stun:stun.example:3478"'
+        yield ConfigError("sip.public_address", f"{text!r} is not an address", fix)
 
 
 def _trunks(config: Config) -> Problems:
@@ -116,6 +127,10 @@ def _trunk(field: str, trunk: Trunk) -> Problems:
     for key in ("auth_username", "password"):
         if not getattr(trunk, key).isprintable():
             yield ConfigError(f"{field}.{key}", "has control characters", "check for a line break at its end")
+    if trunk.inbound_digest and not (trunk.password and (trunk.auth_username or trunk.username)):
+        yield ConfigError(
+            f"{field}.inbound_digest", "needs username and password", "set both, or inbound_digest = false"
+        )
     if trunk.domain and not re.fullmatch(HOST, trunk.domain):
         yield ConfigError(f"{field}.domain", f"{trunk.domain!r} is not a host name", "such as trunk.example")
     for position, network in enumerate(trunk.allow):

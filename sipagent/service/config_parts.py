@@ -38,6 +38,7 @@ def trunk_account(trunk: Trunk) -> TrunkAccount:
         expires_s=trunk.expires,
         outbound_proxy=_uri(trunk.outbound_proxy) if trunk.outbound_proxy else "",
         allow=trunk.allow,
+        inbound_digest=trunk.inbound_digest,
     )
 
 

@@ -22,6 +22,7 @@ from sipagent.sip.engine import EngineEvent, EngineSettings, HeaderList, Incomin
 from sipagent.sip.exchange import Exchange, Incoming
 from sipagent.sip.flow import Flow
 from sipagent.sip.inbound import InboundInvite
+from sipagent.sip.inbound_digest import InboundDigest
 from sipagent.sip.ladder import Ladders
 from sipagent.sip.layer import Action, Network, TransactionLayer
 from sipagent.sip.origin import may_come_from
@@ -33,6 +34,8 @@ from sipagent.sip.timing import TimerSettings, earliest
 _OPTIONS_WE_HAVE = frozenset({"100rel", "timer", "replaces", "norefersub"})
 _METHODS = frozenset(ALLOW.replace(" ", "").split(","))
 _UNSOLICITED = ("message-summary", "keep-alive")  # NOTIFYs that exchanges send to whoever registers
+_IDENTITIES = frozenset({"p-asserted-identity", "p-preferred-identity", "remote-party-id", "diversion", "history-info"})
+_CREDENTIALS = frozenset({"authorization", "proxy-authorization"})
 _REPLACES = re.compile(r"^\s*(?P<call_id>[^\s;]+)\s*(?P<parameters>;.*)$")
 MAX_CHALLENGES = 2  # the first, and one more when the nonce was stale
 
@@ -69,6 +72,7 @@ class UserAgent:
         self._agenda = Agenda()
         self._events: list[EngineEvent] = []
         self._count = 0
+        self._digest = InboundDigest()
         self.bindings = Bindings(self.layer, self.emit, settings.keepalive_s)
 
     # ---- input and output
@@ -356,6 +360,11 @@ class UserAgent:
     def _on_invite(self, incoming: Incoming, now: float) -> None:
         request = incoming.request
         trunk = self._identify(incoming.flow.remote[0]) or ""
+        refusal = self._digest.refusal(self.accounts.get(trunk), request, now)
+        if refusal is not None:
+            self.layer.stats["callers_challenged"] += 1
+            self._refuse(incoming, refusal[0], now, headers=refusal[1])
+            return
         if not accepts_sdp(request):
             self._refuse(incoming, 406, now)
             return
@@ -393,7 +402,7 @@ class UserAgent:
                 from_name=caller.name,
                 to_uri=message.address(request, "To").uri,
                 offer=offer,
-                headers=message.header_list(request),
+                headers=_believed(request, trunk),
                 source=incoming.flow.remote,
                 supports=setup.supports,
                 replaces=replaced,
@@ -483,6 +492,12 @@ class _UnsupportedError(RemoteError):
 def _dialog_key(request: Request) -> tuple[str, str, str]:
     """Call-ID, our tag, their tag of a request to us."""
     return message.call_id(request), message.address(request, "To").tag, message.address(request, "From").tag
+
+
+def _believed(request: Request, trunk: str) -> HeaderList:
+    """The headers that our user sees: asserted identities only from a trunk (RFC 3325 §5), credentials never."""
+    hidden = _CREDENTIALS if trunk else _CREDENTIALS | _IDENTITIES
+    return tuple((name, value) for name, value in message.header_list(request) if name.lower() not in hidden)
 
 
 def _event_package(request: Request) -> str:

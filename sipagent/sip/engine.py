@@ -191,6 +191,7 @@ class TrunkAccount:
     outbound_proxy: str = ""
     allow: tuple[str, ...] = ()  # networks that may send us calls for this trunk; () = the server's addresses
     headers: HeaderList = ()
+    inbound_digest: bool = False  # its calls to us must know the password too
 
 
 @dataclass(frozen=True, slots=True)

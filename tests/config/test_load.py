@@ -79,6 +79,8 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         ('[sip]\nlisten = "udp:127.0.0.1:5060"', "sip.listen"),
         ('[sip]\ntls_certificate = "missing.pem"', "sip.tls_certificate"),
         ('[sip]\npublic_address = "not an address"', "sip.public_address"),
+        ('[sip]\npublic_address = "stun:"', "sip.public_address"),
+        ('[[trunk]]\nname = "a"\nserver = "sip:b"\nregister = false\ninbound_digest = true', "trunk[0].inbound_digest"),
         ('[sip]\nuser_agent = "a\\r\\nVia: b"', "sip.user_agent"),
         ("[sip]\nsession_expires_seconds = 10", "sip.session_expires_seconds"),
         ('[[trunk]]\nserver = "sip:a.example"', "trunk[0].name"),
