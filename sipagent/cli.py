@@ -166,6 +166,18 @@ def hangup(
 
 
 @app.command()
+def ladder(
+    call_id: Annotated[str, typer.Argument(metavar="ID")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    url: Url = "",
+    token: Token = "",
+) -> None:
+    """Show the SIP messages of a call, in progress or over, without its secrets."""
+    with _endpoint(config, url, token) as endpoint:
+        typer.echo(endpoint.text(f"/v1/calls/{call_id}/ladder"))
+
+
+@app.command()
 def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     listen: Annotated[bool, typer.Option(help="Wait for a softphone instead of the scripted caller.")] = False,

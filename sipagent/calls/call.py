@@ -124,6 +124,7 @@ class Call:
         self.lines: list[dict[str, Any]] = []  # transcript so far, for a worker that takes over
         self.takeovers = 0
         self.held = False
+        self.ladder = b""  # the SIP messages of a call that is over, packed
         self.on_event: Callable[[dict[str, Any]], None] = lambda event: None
         self._events: list[dict[str, Any]] = []
         self._dropped_events = 0

@@ -23,6 +23,7 @@ from sipagent.service.media_planes import MediaPlane
 from sipagent.service.recordings import RecordingPaths
 from sipagent.service.workers import Worker, WorkerPool
 from sipagent.sip import engine as sip
+from sipagent.sip import ladder
 from sipagent.sip.outcome import Outcome
 
 log = structlog.get_logger(__name__)
@@ -291,6 +292,7 @@ class Lifecycle:
         self.leave_worker(call)
         call.ending = call.ending or Ending(Outcome.FAILED, "timeout", 0, "the far end did not answer our BYE")
         call.move(CallInput.END)
+        call.ladder = ladder.pack(self.engine.ladder(call.handle))
         self.calls.retire(call)
         name = call.ending.outcome.value
         self.outcomes[name] = self.outcomes.get(name, 0) + 1
@@ -303,7 +305,7 @@ class Lifecycle:
     def session(self, trunk: Trunk | None, row: Row, handle: str) -> MediaSession:
         """The offer/answer state of a new call, with the address that the far end is told."""
         address = self.config.sip.public_address or self.config.media.address
-        if address in ("0.0.0.0", "::"):
+        if address in ("0.0.0.0", "::") or address.startswith("stun:"):
             address = self.engine.local_address(handle, trunk.name if trunk else "")
         return MediaSession(trunk, address, row.port)
 

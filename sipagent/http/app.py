@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import structlog
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from sipagent.errors import LocalError
 from sipagent.http import events as sse
@@ -174,6 +174,11 @@ def _add_watching(router: APIRouter, control: CallControl, stopping: asyncio.Eve
     async def call(call_id: str) -> CallDetail:
         """One call, with what was said so far."""
         return CallDetail.of(control.call(call_id))
+
+    @router.get("/calls/{call_id}/ladder", response_class=PlainTextResponse, tags=["calls"])
+    async def ladder(call_id: str) -> PlainTextResponse:
+        """The call's SIP messages, secrets masked, as long as the call is remembered."""
+        return PlainTextResponse(control.ladder(call_id), headers={"Cache-Control": "no-store"})
 
     @router.get(
         "/calls/{call_id}/events",

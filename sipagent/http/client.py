@@ -37,6 +37,10 @@ class Endpoint:
         """The JSON of a GET; raises EndpointError."""
         return self._answer("GET", path)
 
+    def text(self, path: str) -> str:
+        """The text of a GET; raises EndpointError."""
+        return self._response("GET", path).text
+
     def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Any:
         """The JSON answer of a POST; raises EndpointError."""
         return self._answer("POST", path, body, headers)
@@ -57,13 +61,18 @@ class Endpoint:
     def _answer(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
     ) -> Any:
+        return self._response(method, path, body, headers).json()
+
+    def _response(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> httpx2.Response:
         try:
             response = self._client.request(method, path, json=body, headers=dict(headers or {}))
         except httpx2.TransportError as error:
             raise self._unreachable(error) from error
         if response.is_error:
             raise _refusal(response)
-        return response.json()
+        return response
 
     def _unreachable(self, error: Exception) -> EndpointError:
         return EndpointError(f"no service answers at {self._listen}: {error}")

@@ -10,6 +10,7 @@ from sipagent.calls.control import CallControl
 from sipagent.http.control import CallEvent, CallRequest, CallView, Refusal, Refused
 from sipagent.service.config import Route, Trunk
 from sipagent.service.metrics import families
+from sipagent.sip import ladder
 from sipagent.sip.engine import RegistrationState
 
 
@@ -42,6 +43,11 @@ class HttpControl:
     def call(self, call_id: str) -> CallView:
         """One call; raises Refused."""
         return self._view(self._get(call_id))
+
+    def ladder(self, call_id: str) -> str:
+        """The call's SIP messages; raises Refused."""
+        call = self._get(call_id)
+        return ladder.draw(self._life.engine.ladder(call.handle)) or ladder.unpack(call.ladder)
 
     def hangup(self, call_id: str, reason: str) -> None:
         """End a call; raises Refused."""

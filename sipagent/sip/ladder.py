@@ -1,13 +1,17 @@
 """The flight log: the last messages of every call, secrets masked when they are read."""
 
 import re
+import zlib
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MESSAGES_PER_CALL = 200
 MESSAGES_PER_ATTEMPT = 20  # of an INVITE that became no call: anyone may send those
 BYTES_PER_MESSAGE = 4096
 ENDED_CALLS_KEPT = 200
+
+PACKED_CHARACTERS = 64 * 1024
 
 _SECRETS = re.compile(r"^((?:Proxy-)?Authorization:).*$|(a=crypto:\d+ \S+ inline:)\S+", re.IGNORECASE | re.MULTILINE)
 
@@ -68,3 +72,30 @@ class Ladders:
 def mask(text: str) -> str:
     """A message without credentials and media keys."""
     return _SECRETS.sub(lambda match: f"{match[1] or match[2]} ***", text)
+
+
+def draw(messages: Sequence[tuple[float, str, str]]) -> str:
+    """A call's ladder as text: one line for each message with its seconds since the first, then the messages whole."""
+    if not messages:
+        return ""
+    began = messages[0][0]
+    rungs, wholes = [], []
+    for at, direction, text in messages:
+        first, _, rest = text.replace("\r\n", "\n").partition("\n")
+        number = next((line[5:].strip() for line in rest.split("\n") if line.lower().startswith("cseq:")), "")
+        arrow = "<--" if direction == "in" else "-->"
+        rungs.append(
+            f"{at - began:9.3f}  {arrow}  {first.removeprefix('SIP/2.0 ').removesuffix(' SIP/2.0')}  ({number})"
+        )
+        wholes.append(f"{at - began:.3f} {arrow}\n{first}\n{rest}")
+    return "\n".join(rungs) + "\n\n" + "\n".join(wholes)
+
+
+def pack(messages: Sequence[tuple[float, str, str]]) -> bytes:
+    """The drawn ladder, small enough to be kept for a thousand calls that are over."""
+    return zlib.compress(draw(messages)[:PACKED_CHARACTERS].encode(), 1) if messages else b""
+
+
+def unpack(packed: bytes) -> str:
+    """What `pack` has packed, "" for nothing."""
+    return zlib.decompress(packed).decode("utf-8", "replace") if packed else ""

@@ -60,6 +60,10 @@ class FakeControl:
             raise Refused(Refusal.NO_SUCH_CALL, f"no call {call_id}")
         return self.views[call_id]
 
+    def ladder(self, call_id: str) -> str:
+        self.call(call_id)
+        return "    0.000  <--  INVITE sip:agent@127.0.0.1  (1 INVITE)"
+
     def hangup(self, call_id: str, reason: str) -> None:
         self.views[call_id] = replace(self.call(call_id), state="ending")
         self.asked.append(("hangup", call_id, reason))

@@ -108,3 +108,10 @@ async def test_an_unknown_call_is_not_found(
     response = await client.request(method, path, json=body)
     assert response.status_code == 404
     assert response.json()["type"] == "tag:sipagent,2026:no-such-call"
+
+
+async def test_the_messages_of_a_call_are_shown_as_text(client: httpx2.AsyncClient, call_id: str) -> None:
+    response = await client.get(f"/v1/calls/{call_id}/ladder")
+    assert response.headers["content-type"].startswith("text/plain")
+    assert "INVITE sip:agent@127.0.0.1" in response.text
+    assert (await client.get("/v1/calls/none/ladder")).status_code == 404

@@ -112,6 +112,7 @@ async def test_the_openapi_document_names_every_endpoint(client: httpx2.AsyncCli
         "/v1/calls/{call_id}/resume",
         "/v1/calls/{call_id}/transfer",
         "/v1/calls/{call_id}/events",
+        "/v1/calls/{call_id}/ladder",
         "/healthz",
         "/readyz",
         "/metrics",
