@@ -20,7 +20,7 @@ import time
 from typing import Final
 
 import numpy as np
-import numpy.ma  # noqa: F401 - np.unique imports it at its first call: 50 ms in the first tick with a packet
+import numpy.ma  # np.unique imports it at its first call: 50 ms in the first tick with a packet
 from numpy.typing import NDArray
 
 from sipagent.rtp.concealer import PitchConcealer
