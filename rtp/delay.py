@@ -31,21 +31,19 @@ class DelayModel:
         self._maximum_ns = options.gap_deadline_max_ms * 1e6
         self.maximum_ms = options.gap_deadline_max_ms
         self._window_end_ns = 0
-        # One record per row, so that a packet costs one gather and one scatter. Nanoseconds in f8: exact for 104 days.
-        self._records = np.zeros((rows, 8), np.float64)
-        self._current = self._records[:, 0]  # smallest delay of this window
-        self._previous = self._records[:, 1]  # … and of the one before
-        self._quantile = self._records[:, 2]
-        self._last = self._records[:, 3]  # delay of the last packet
-        self._jitter = self._records[:, 4]  # RFC 3550 §6.4.1
-        self.floor_ns = self._records[:, 5]
-        self.wait_ns = self._records[:, 6]  # floor + deadline; NEVER_NS = the row is not receiving
-        self._records[:, (0, 1, 3, 6)] = NEVER_NS
+        # Nanoseconds in f8: exact for 104 days.
+        self._current = np.full(rows, NEVER_NS)  # smallest delay of this window
+        self._previous = np.full(rows, NEVER_NS)  # … and of the one before
+        self._quantile = np.zeros(rows)
+        self._last = np.zeros(rows)  # delay of the last packet
+        self._jitter = np.zeros(rows)  # RFC 3550 §6.4.1
+        self.floor_ns = np.zeros(rows)
+        self.wait_ns = np.full(rows, NEVER_NS)  # floor + deadline; NEVER_NS = the row is not receiving
 
     def restart(self, rows: Rows, delay_ns: NDArray[np.int64]) -> None:
         """The time line of `rows` was laid anew, and `delay_ns` is the delay on it; the deadline is kept."""
         self._current[rows] = self._previous[rows] = self.floor_ns[rows] = delay_ns
-        self._last[rows] = NEVER_NS
+        self._last[rows] = delay_ns
         self.wait_ns[rows] = delay_ns + np.clip(self._quantile[rows], self._minimum_ns, self._maximum_ns)
 
     def forget(self, rows: Rows) -> None:
@@ -55,21 +53,26 @@ class DelayModel:
 
     def observe(self, rows: Rows, delay_ns: NDArray[np.int64]) -> None:
         """One packet of each row came with this delay."""
-        record = self._records[rows]
-        current, previous, quantile, last, jitter, floor, wait = record.T[:7]
-        np.minimum(current, delay_ns, out=current)
-        np.minimum(current, previous, out=floor)
-        risen = (delay_ns - floor) * _RISE
+        delay = delay_ns.astype(np.float64)
+        current = np.minimum(self._current[rows], delay)
+        self._current[rows] = current
+        floor = np.minimum(current, self._previous[rows])
+        self.floor_ns[rows] = floor
+        quantile = self._quantile[rows]
+        risen = (delay - floor) * _RISE
         risen += quantile * (1.0 - _RISE)
         quantile *= self._keep
         np.maximum(quantile, risen, out=quantile)
-        np.minimum(np.maximum(quantile, self._minimum_ns), self._maximum_ns, out=wait)
-        wait += floor
-        difference = np.abs(delay_ns - last)
-        difference[difference > NEVER_NS / 2] = 0.0  # there was no packet before
-        jitter += (difference - jitter) * (1 / 16)
-        last[:] = delay_ns
-        self._records[rows] = record
+        self._quantile[rows] = quantile
+        np.minimum(np.maximum(quantile, self._minimum_ns), self._maximum_ns, out=quantile)
+        quantile += floor
+        self.wait_ns[rows] = quantile
+        difference = np.abs(delay - self._last[rows])
+        self._last[rows] = delay
+        jitter = self._jitter[rows]
+        difference -= jitter
+        difference *= 1 / 16
+        self._jitter[rows] = jitter + difference
 
     def rotate(self, now_ns: int) -> None:
         """Let the floor rise with a clock that drifts or a route that became longer; call it once a tick."""

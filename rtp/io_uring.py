@@ -22,6 +22,7 @@ from sipagent.rtp.uring import (
     SQE,
     SQE_BUFFER_SELECT,
     SQE_CQE_SKIP_SUCCESS,
+    SQE_WORDS,
     ProvidedBuffers,
     Ring,
 )
@@ -69,11 +70,15 @@ class UringIo:
         self._sends["flags"] = SQE_CQE_SKIP_SUCCESS
         self._sends["addr"] = packets.ctypes.data + np.arange(rows) * packets.strides[0]
         self._sends["user_data"] = np.arange(rows) | _SENDING
+        self._send_words = self._sends.view(np.uint64).reshape(rows, SQE_WORDS)
+        self._send_length = self._sends["len"]
+        self._deaf = rows  # rows without a socket
 
     def add(self, row: int, sock: socket.socket) -> None:
         """Arm a receive on the socket."""
         self.remove(row)
         self._fd[row] = self._sends["fd"][row] = sock.fileno()
+        self._deaf -= 1
         self._serial[row] += np.uint64(1)
         self._arm(np.array([row]))
 
@@ -86,8 +91,9 @@ class UringIo:
         cancel["fd"] = -1
         cancel["addr"] = self._receive_tag(np.array([row]))
         cancel["user_data"] = _CANCELLING
-        self._ring.submit(cancel)
+        self._ring.submit(cancel.view(np.uint64).reshape(1, SQE_WORDS))
         self._fd[row] = -1
+        self._deaf += 1
         self._left = True
 
     def receive(self) -> list[Batch]:
@@ -129,11 +135,10 @@ class UringIo:
 
     def send(self, rows: Rows, length: NDArray[np.int64]) -> None:
         """One system call for all of them."""
-        self._sends["len"][rows] = length
-        entries = self._sends[rows]
-        if (self._fd[rows] < 0).any():
-            entries = entries[self._fd[rows] >= 0]
-        self._ring.submit(entries)
+        self._send_length[rows] = length
+        if self._deaf:
+            rows = rows[self._fd[rows] >= 0]
+        self._ring.submit(self._send_words.take(rows, axis=0))
 
     def send_one(self, row: int, data: bytes) -> None:
         """One system call for one packet; `data` is copied by the kernel before it returns."""
@@ -142,7 +147,7 @@ class UringIo:
         held = np.frombuffer(data, np.uint8)
         entry = self._sends[row : row + 1].copy()
         entry["addr"], entry["len"] = held.ctypes.data, len(data)
-        self._ring.submit(entry)
+        self._ring.submit(entry.view(np.uint64).reshape(1, SQE_WORDS))
 
     def take_errors(self) -> Rows:
         """Rows of failed sends."""
@@ -168,4 +173,4 @@ class UringIo:
         entries["fd"] = self._fd[rows]
         entries["user_data"] = self._receive_tag(rows)
         entries["buf_group"] = _GROUP
-        self._ring.submit(entries)
+        self._ring.submit(entries.view(np.uint64).reshape(-1, SQE_WORDS))

@@ -210,7 +210,9 @@ class Receiver:
         expected = self._expected_words[rows]
         words = batch.data[:, :12].view(np.uint32)
         form = expected[:, 3]
-        fast = (words == expected[:, :3]).all(axis=1)
+        fast = words[:, 0] == expected[:, 0]
+        fast &= words[:, 1] == expected[:, 1]
+        fast &= words[:, 2] == expected[:, 2]
         fast &= batch.length == form % _FORM
         if fast.all():
             self._continue(rows, batch.data, form, now_ns)
@@ -229,6 +231,8 @@ class Receiver:
         for _ in range(_ROUNDS):
             overdue_ns = now_ns - (self._table.rx_head + self._samples) * self._sample_ns - self.delay.wait_ns
             rows = np.flatnonzero(overdue_ns > 0)
+            if not len(rows):
+                return
             audible = self._timeline.audible(rows)
             spoken_for = np.cumsum(audible)
             over = audible & (spoken_for > budget)

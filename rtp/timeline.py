@@ -44,7 +44,8 @@ class Timeline:
         self._noise_known[rows] = False
         self._concealer.reset(rows)
         self.filled[rows] = 0
-        self._dirty_until[rows] = self._table.rx_head[rows] + RX_RING
+        self._table.rx_concealed[rows] = RECEIVED
+        self._dirty_until[rows] = 0
 
     def pause(self, rows: Rows) -> None:
         """The far end says that it pauses: until it is heard again there is silence to fill in, nothing to conceal."""

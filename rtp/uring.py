@@ -52,6 +52,7 @@ SQE: Final = np.dtype(
         ("pad", "<u8", (2,)),
     ]
 )
+SQE_WORDS: Final = SQE.itemsize // 8  # numpy copies records field by field, words at once
 CQE: Final = np.dtype([("user_data", "<u8"), ("res", "<i4"), ("flags", "<u4")])
 _BUFFER: Final = np.dtype([("addr", "<u8"), ("len", "<u4"), ("bid", "<u2"), ("tail", "<u2")])
 
@@ -102,8 +103,9 @@ class Ring:
             raise OSError(errno.ENOSYS, "io_uring is used on x86-64 and ARM64 only")
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._libc.syscall.restype = ctypes.c_long
+        self._libc.syscall.argtypes = (ctypes.c_long,) * 7  # plain ints would travel as C ints
         params = _Params(flags=SETUP_CQSIZE | SETUP_SINGLE_ISSUER | SETUP_DEFER_TASKRUN, cq_entries=completions)
-        self._fd = self._call(SETUP, entries, ctypes.byref(params))
+        self._fd = self._call(SETUP, entries, ctypes.addressof(params))
         self.entries: int = params.sq_entries
         sq, cq = list(params.sq_off), list(params.cq_off)
         size = max(sq[6] + self.entries * 4, cq[5] + params.cq_entries * CQE.itemsize)
@@ -120,28 +122,29 @@ class Ring:
         self._cq_tail = words[cq[1] // 4 : cq[1] // 4 + 1]
         self._cq_overflow = words[cq[4] // 4 : cq[4] // 4 + 1]
         words[sq[6] // 4 : sq[6] // 4 + self.entries] = np.arange(self.entries)
-        self._sqes = np.frombuffer(entries_map, SQE, self.entries)
-        self._cqes = np.frombuffer(rings, CQE, params.cq_entries, cq[5])
+        self._sqes = np.frombuffer(entries_map, np.uint64).reshape(self.entries, SQE_WORDS)
+        self._cqes = np.frombuffer(rings, np.uint64, 2 * params.cq_entries, cq[5]).reshape(-1, 2)
         self._no_time = _Timespec()
         self._no_wait = _EventsArgument(0, 8, 0, ctypes.addressof(self._no_time))
-        self._at_once = ctypes.byref(self._no_wait)
+        self._at_once = ctypes.addressof(self._no_wait)
 
-    def submit(self, entries: NDArray[Any]) -> None:
-        """Hand over submission entries, SQE[n], in as few system calls as the queue has room for."""
+    def submit(self, entries: NDArray[np.uint64]) -> None:
+        """Hand over submission entries, u8[n, SQE_WORDS], in as few system calls as the queue has room for."""
         for first in range(0, len(entries), self.entries):
             part = entries[first : first + self.entries]
             tail = int(self._sq_tail[0])
             at = tail & (self.entries - 1)
             count = min(len(part), self.entries - at)
             self._sqes[at : at + count] = part[:count]
-            self._sqes[: len(part) - count] = part[count:]
+            if count < len(part):
+                self._sqes[: len(part) - count] = part[count:]
             self._sq_tail[0] = (tail + len(part)) & 0xFFFFFFFF
             self.enter(len(part))
 
     def enter(self, submitted: int) -> None:
         """io_uring_enter: submit, and let the kernel do what completions wait for. Never waits itself."""
         try:
-            self._call(ENTER, self._fd, submitted, 0, ENTER_GETEVENTS, None, 0)
+            self._call(ENTER, self._fd, submitted, 0, ENTER_GETEVENTS, 0, 0)
         except OSError as error:
             if error.errno not in (errno.EINTR, errno.EBUSY, errno.EAGAIN):
                 raise
@@ -167,17 +170,17 @@ class Ring:
         if at + count > size:
             done = np.concatenate([done, self._cqes[: at + count - size]])
         self._cq_head[0] = tail
-        return done
+        return done.view(CQE)[:, 0]
 
     def supports(self, opcode: int) -> bool:
         """Whether the kernel knows this operation."""
         probe = (ctypes.c_uint8 * (16 + 8 * 256))()
-        self._call(REGISTER, self._fd, REGISTER_PROBE, ctypes.byref(probe), 256)
+        self._call(REGISTER, self._fd, REGISTER_PROBE, ctypes.addressof(probe), 256)
         return opcode <= probe[0] and bool(probe[16 + 8 * opcode + 2] & 1)
 
     def register_buffers(self, group: int, registration: "_BufferRegistration") -> None:
         """Tell the kernel of a ring of provided buffers."""
-        self._call(REGISTER, self._fd, REGISTER_PBUF_RING, ctypes.byref(registration), 1)
+        self._call(REGISTER, self._fd, REGISTER_PBUF_RING, ctypes.addressof(registration), 1)
 
     def close(self) -> None:
         """Give the ring back; what is in flight is cancelled by the kernel."""
@@ -185,10 +188,8 @@ class Ring:
             os.close(self._fd)
             self._fd = -1
 
-    def _call(self, number: int, *arguments: Any) -> int:
-        # Plain ints would travel as C ints, and the kernel reads longs.
-        wide = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
-        result: int = self._libc.syscall(ctypes.c_long(number), *wide)
+    def _call(self, number: int, *arguments: int) -> int:
+        result: int = self._libc.syscall(number, *arguments, *(0,) * (6 - len(arguments)))
         if result < 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
