@@ -10,7 +10,7 @@ from tests.support.service import service, workers_ready
 from tests.support.sipp import sipp
 
 pytestmark = pytest.mark.peers
-ROUTE = '[[route]]\nmatch = "*"\npipeline = "echo"\n'
+ROUTE = '[[route]]\nto = "*"\nbrain = "line_brains:Plain"\npipeline = "echo"\n'
 
 
 async def test_service_on_pjsip_answers_with_rtp_from_our_media_plane(
