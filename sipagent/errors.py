@@ -1,12 +1,11 @@
 """Every error that sipagent raises on purpose.
 
-    SipagentError
-    ├── ConfigError        the configuration is wrong; names the field and the fix
-    ├── ParseError         bytes from the network are not what they claim to be
-    ├── RemoteError        the far end broke a rule; carries the status to answer
-    ├── ServiceError       a speech or language service failed or missed its deadline
-    ├── LocalError         we were asked for something that the state does not allow
-    └── CallFailed         a call ended before it was answered, or could not be placed
+SipagentError
+├── ConfigError        the configuration is wrong; names the field and the fix
+├── ParseError         bytes from the network are not what they claim to be
+├── RemoteError        the far end broke a rule; carries the status to answer
+├── ServiceError       a speech or language service failed or missed its deadline
+└── LocalError         we were asked for something that the state does not allow
 """
 
 
@@ -48,11 +47,3 @@ class ServiceError(SipagentError):
 
 class LocalError(SipagentError):
     """An operation that the present state does not allow."""
-
-
-class CallFailed(SipagentError):
-    """A call that did not come about; `outcome` is one of the names in `sipagent.call.Outcome`."""
-
-    def __init__(self, outcome: str, reason: str = "") -> None:
-        self.outcome, self.reason = outcome, reason
-        super().__init__(f"{outcome}: {reason}" if reason else outcome)

@@ -152,7 +152,8 @@ class Lifecycle:
                  to_number=call.party.to_number, trunk=call.party.trunk, brain=call.route.brain)  # fmt: skip
         self.records.begin(call.summary())
         call.on_event = lambda event: self.records.note(call.id, event)
-        self.tell_row(call, lambda number, generation: media.OpenRow(number, generation, -1, session.row_rate_hz, call.route.reflex))
+        rate_hz, reflex = session.row_rate_hz, call.route.reflex
+        self.tell_row(call, lambda number, generation: media.OpenRow(number, generation, -1, rate_hz, reflex))
         if not call.companion_of:
             self.timer(call, "offer", OFFER_S, lambda: self._offer_late(call))
             self.offer(call, avoid=-1, resumed=False)

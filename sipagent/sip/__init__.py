@@ -1,0 +1,1 @@
+"""The SIP user agent: messages, transactions, dialogs, registrations, and the engines that join them."""

@@ -119,7 +119,8 @@ async def _answers(port: int, folder: Path) -> None:
         for attempt in range(100):
             ping = (
                 f"OPTIONS sip:127.0.0.1:{port} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{own};branch=z9hG4bKp{attempt}\r\n"
-                f"From: <sip:p@127.0.0.1>;tag={os.getpid()}\r\nTo: <sip:127.0.0.1:{port}>\r\nCall-ID: {own}-{attempt}\r\n"
+                f"From: <sip:p@127.0.0.1>;tag={os.getpid()}\r\nTo: <sip:127.0.0.1:{port}>\r\n"
+                f"Call-ID: {own}-{attempt}\r\n"
                 f"CSeq: 1 OPTIONS\r\nMax-Forwards: 5\r\nContent-Length: 0\r\n\r\n"
             )
             with contextlib.suppress(OSError):
