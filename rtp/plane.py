@@ -277,6 +277,7 @@ class MediaPlane:
         table.sent_pcm[row] = 0
         table.counters[row] = 0
         table.gauges[row] = 0
+        table.populate(row)
         self._gauges.open(row)
         self._meters.open(row)
         self._reports.open(row)
