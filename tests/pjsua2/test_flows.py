@@ -12,7 +12,7 @@ from tests.support.ports import free_port
 from tests.support.scenario import ack, callee, caller, invite, recv
 from tests.support.sipp import sipp
 
-pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = pytest.mark.peers
 THEY_CALL = (
     "short", "hold_and_back", "reinvite_without_offer", "no_common_codec", "reinvite_refused_call_stays", "cancel",
     "cancel_of_nothing", "bye_while_ringing", "we_hang_up", "we_hold", "our_hold_refused", "our_hold_pending_491",
@@ -51,6 +51,15 @@ async def test_call_from_us_goes_as_on_the_native_engine(name: str) -> None:
         await asyncio.sleep(0.05)
         assert sum(isinstance(event, Ended) for event in us.events) == 1
         assert us.engine.handles() == ()
+
+
+@pytest.mark.parametrize("name", ["short", "cancel", "refer", "we_hold"])
+async def test_call_to_us_goes_over_tcp(name: str) -> None:
+    react, steps = they_call.SCENARIOS[name]
+    async with pjsip() as us:
+        us.on_event = lambda event: react(us, event)
+        async with sipp(caller(*steps), us.address, port=free_port(tcp=True), transport="t1") as far_end:
+            assert await far_end.finished() == 0, (us.events, far_end.errors())
 
 
 async def test_answer_carries_our_port_and_codec_and_ladder_shows_it() -> None:

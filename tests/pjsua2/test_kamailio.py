@@ -1,5 +1,6 @@
 """Registrations of the engine on PJSIP at a real Kamailio, and its process killed."""
 
+import asyncio
 import os
 import signal
 
@@ -83,6 +84,19 @@ async def test_killed_process_ends_its_calls_comes_back_and_registers() -> None:
         await us.expect(RegistrationChanged, count=2, where=REGISTERED, limit_s=15)
         assert us.engine.stats()["restarts"] == 1
         assert len(await proxy.contacts("agent")) >= 1
+
+
+async def test_trunks_come_and_go_while_the_engine_runs() -> None:
+    port = free_port(tcp=True)
+    async with kamailio(port) as proxy, pjsip() as us:
+        us.engine.update_trunks((trunk("agent", port),))
+        await us.expect(RegistrationChanged, where=REGISTERED, limit_s=10)
+        assert len(await proxy.contacts("agent")) == 1
+        us.engine.update_trunks(())
+        async with asyncio.timeout(5):
+            while await proxy.contacts("agent"):
+                await asyncio.sleep(0.05)
+        assert us.engine.registrations() == {}
 
 
 async def test_taken_port_is_told_at_the_start() -> None:

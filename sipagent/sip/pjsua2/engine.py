@@ -303,6 +303,8 @@ class Pjsua2Engine:
                 return
             self._ladders.close(event.handle)
         elif isinstance(event, RegistrationChanged):
+            if all(trunk.name != event.trunk for trunk in self._settings.trunks):
+                return  # of a trunk that has been given up
             self._registrations[event.trunk] = event
         self._on_event(event)
 

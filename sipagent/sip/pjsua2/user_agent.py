@@ -25,6 +25,7 @@ from sipagent.sip.pjsua2.options import parse
 from sipagent.sip.placing import invite
 
 ASK_S: Final = 0.4  # how long an UPDATE with an offer may hold up everything else
+LEAVE_S: Final = 2.0  # for the answers to the un-REGISTER of a trunk that is given up
 _NOT_COPIED: Final = frozenset({"max-forwards", "from", "to", "call-id", "cseq", "content-type", "route", "via"})
 
 
@@ -58,6 +59,8 @@ class Pjsua2UserAgent:
         stack.insert("mod-sipagent-gate", BEFORE_APPLICATION, self._on_new_request, None)
         self._strangers = self._make_account(None)
         self._accounts: dict[str, Account] = {}
+        self._allow: dict[str, tuple[str, ...]] = {}
+        self._addresses: dict[str, tuple[str, ...]] = {}  # of the trunks' servers
         self.update_trunks(settings.trunks, addresses)
         send(messages.Ready(self._library.version, stack.max_calls, self._library.listening()))
 
@@ -102,11 +105,16 @@ class Pjsua2UserAgent:
 
     def update_trunks(self, trunks: tuple[TrunkAccount, ...], addresses: dict[str, tuple[str, ...]]) -> None:
         """Make, change and give up accounts; calls go on."""
-        self._gate.set_trunks(
-            {trunk.name: trunk.allow for trunk in trunks}, {trunk.name: addresses[trunk.name] for trunk in trunks}
-        )
-        for name in set(self._accounts) - {trunk.name for trunk in trunks}:
-            self._attempt(self._accounts.pop(name).shutdown)
+        allow = {trunk.name: trunk.allow for trunk in trunks}
+        gone = set(self._accounts) - set(allow)
+        # who is left is still asked for a password when we un-register
+        self._gate.set_trunks(allow, {**self._addresses, **addresses} if gone else addresses)
+        self._allow, self._addresses = allow, addresses
+        for account in [self._accounts.pop(name) for name in gone]:
+            self._attempt(account.leave)
+            self.later(LEAVE_S, account.shutdown)
+        if gone:
+            self.later(LEAVE_S, lambda: self._gate.set_trunks(self._allow, self._addresses))
         for trunk in trunks:
             known = self._accounts.get(trunk.name)
             if known is None:
