@@ -14,7 +14,7 @@ OPEN_LIMITS: Final = GuardLimits(source_rate=2_000, source_burst=4_000, stranger
 CALLS_PER_SECOND_PER_SLOT: Final = 2.0  # builds with asserts abort at 40-80 new calls a second; they hold four calls
 PASS: Final = 0
 DROP: Final = -1
-KNOWN_METHODS: Final = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "NOTIFY", "PRACK", "UPDATE")
+KNOWN_METHODS: Final = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "PRACK", "UPDATE")
 
 
 @dataclass(slots=True)
@@ -91,6 +91,8 @@ class Gate:
             if not self._bucket.take(now):
                 self.counters["over_rate"] += 1
                 return 503
+        elif message.method == "NOTIFY":
+            return 481  # RFC 6665 §4.1.3: we subscribe to nothing outside of calls
         elif message.method not in KNOWN_METHODS:
             self.counters["unknown_methods"] += 1  # RFC 3261 §8.2.1; pjsua says nothing at all
             return 405
