@@ -134,6 +134,7 @@ def test_a_call_is_placed_followed_listed_and_ended(service: Path, control: Fake
     assert [call["id"] for call in listed] == ["c1"]
     assert "+4930123456" in run("calls", "-c", service).output
     assert run("hangup", "c1", "-c", service).output == "ending\n"
+    assert "INVITE sip:agent@127.0.0.1" in run("ladder", "c1", "-c", service).output
 
 
 def test_a_refusal_is_told_in_words(service: Path) -> None:
