@@ -18,6 +18,7 @@ Rows = NDArray[np.intp]
 Pcm = NDArray[np.int16]
 
 EVERY_TICKS: Final = 8
+TURN: Final = 3  # of each of these
 SHARE: Final = 10  # no more than a tenth of the rows at a time: they are due twice a second, and asked 25 times
 LOOK: Final = 4096  # samples: 0.5 s at 8 kHz
 BLOCK: Final = 256
@@ -53,7 +54,7 @@ class Meters:
 
     def on_tick(self, tick: int) -> None:
         """Look at the rows that are due."""
-        if tick % EVERY_TICKS:
+        if tick % EVERY_TICKS != TURN:
             return
         table = self._table
         due = (table.tx_clock // LOOK > self._looked) & (table.active != 0)

@@ -144,6 +144,8 @@ class MediaPlane:
         self._taps.on_tick(tick)
         if tick % SLOW_TICKS == 0:
             self._look_round(now_ns)
+        elif tick % SLOW_TICKS == SLOW_TICKS // 2:  # not in the same tick: it would be long
+            self._update_gauges(tick)
         return self.table.worker[receiver.moved]
 
     def _send(self, tick: int) -> None:
@@ -224,7 +226,6 @@ class MediaPlane:
         active = np.flatnonzero(table.active)
         if not len(active):
             return
-        self._gauges.update(active[active % GAUGE_TURNS == self._tick // SLOW_TICKS % GAUGE_TURNS])
         listening = active[self.receiver.receiving[active]]
         last = np.maximum(table.rx_last_ns[listening], self._media_since_ns[listening])
         silent_ms = (now_ns - last) // 1_000_000
@@ -236,6 +237,12 @@ class MediaPlane:
             refused = int(table.counters[row, COUNTER["dropped_source"]])
             self._emit(NoMedia(row, int(table.generation[row]), silent, refused))
             self._silences_told[row] = 1 + (silent - self._options.no_media_ms) // 1000
+
+    def _update_gauges(self, tick: int) -> None:
+        rows = np.arange(tick // SLOW_TICKS % GAUGE_TURNS, self.table.rows, GAUGE_TURNS)
+        rows = rows[self.table.active[rows] != 0]
+        if len(rows):
+            self._gauges.update(rows)
 
     def _press_event(self, pressed: Pressed, now_ns: int) -> None:
         position = self._position_at(pressed.row, pressed.began_ns, now_ns)

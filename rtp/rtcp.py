@@ -36,6 +36,7 @@ NEVER_NS: Final = 1 << 62
 NTP_EPOCH_NS: Final = 2_208_988_800 * 1_000_000_000  # 1900 to 1970
 ALIVE_NS: Final = 15_000_000_000  # three of the longest usual intervals between two reports
 EVERY_TICKS: Final = 20
+TURN: Final = 6  # … of each of these: gauges, meters and silences have others, so that no tick is long
 REPORTS_AT_ONCE: Final = 64  # a thousand calls that begin at once must not report at once
 MAX_LEFT_TICKS: Final = 1000  # until the next packet; a row whose clock has not begun is due never
 MAX_ROUND_TRIP_MS: Final = 10_000  # longer ones are forged, or of another stream
@@ -111,7 +112,7 @@ class ControlReports:
 
     def on_tick(self, tick: int, now_ns: int) -> None:
         """Send the reports that are due; asked ten times a second, so that a few rows are always due together."""
-        if tick % EVERY_TICKS or now_ns < self._next_ns:
+        if tick % EVERY_TICKS != TURN or now_ns < self._next_ns:
             return
         rows = np.flatnonzero(self._due_ns <= now_ns)[:REPORTS_AT_ONCE]
         if len(rows):

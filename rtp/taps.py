@@ -11,6 +11,7 @@ from sipagent.rtp.recording import Recorder
 from sipagent.rtp.table import RX_RING, SENT_RING, CallTable
 
 EVERY_TICKS: Final = 20
+TURN: Final = 14  # of each of these
 
 
 class RecordingTaps:
@@ -60,7 +61,7 @@ class RecordingTaps:
 
     def on_tick(self, tick: int) -> None:
         """Hand over what has come since the last time."""
-        if self._recorder is None or tick % EVERY_TICKS:
+        if self._recorder is None or tick % EVERY_TICKS != TURN:
             return
         for row in self._cursors:
             self._copy(row)
