@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sipagent.codecs import g711
@@ -31,7 +31,7 @@ def numbered(number: int) -> bytes:
 _VALUE = {int(g711.DECODE[0, 0x80 | digit << 3]): digit for digit in range(16)}
 
 
-@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=200, deadline=None)
 @given(fates, st.sampled_from([0, 65500]), st.sampled_from([0, 2**32 - 3000]))
 def test_whatever_the_order_of_arrival_packets_are_heard_once_in_order_and_the_counts_add_up(
     fate: list[tuple[bool, int, int]], first_number: int, first_timestamp: int
@@ -55,7 +55,7 @@ def test_whatever_the_order_of_arrival_packets_are_heard_once_in_order_and_the_c
     # Never backwards, and never far from the clock.
     assert all(after >= before for before, after in itertools.pairwise(heads))
     passed = (line.now_ns - START_NS) * 8 // 1_000_000
-    assert -8 * 200 <= heads[-1] - passed <= 8 * 480  # a line that became longer in between begins anew where it is
+    assert -8 * 200 <= heads[-1] - passed <= 8 * 200  # a line that became longer in between begins anew where it is
     # In order, each at most once.
     pcm = line.heard()
     order: list[int] = []
