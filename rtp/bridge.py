@@ -58,8 +58,8 @@ class Bridges:
         if agent_heard_by == "both":
             self._legs[other].agent = int(table.tx_read[row])
             self._legs[other].flushed = int(table.tx_flush_done[row])
-        self._sender.muted[[row, other]] = agent_heard_by == "none"
         self._bridged[[row, other]] = True
+        self._sender.mute(np.array([row, other]), agent_heard_by == "none")
         for resampler in self._resamplers.values():
             resampler.reset(np.array([row, other]))
 
@@ -70,7 +70,7 @@ class Bridges:
             return
         self._legs.pop(leg.other, None)
         self._bridged[[row, leg.other]] = False
-        self._sender.muted[[row, leg.other]] = False
+        self._sender.mute(np.array([row, leg.other]), False)
 
     def mix(self, rows: Rows, samples: int) -> tuple[Rows, NDArray[np.float32]]:
         """The other sides' share of the next packet of `rows`: (rows that are joined, f4[n, samples])."""

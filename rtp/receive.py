@@ -106,7 +106,8 @@ class Receiver:
         self._fast = np.zeros(rows, np.bool_)  # the row goes the fast way
         self._settled = np.zeros(rows, np.int64)  # next number when it was settled last
         self._index = np.zeros(rows, np.intp)
-        self._received = table.counters[:, COUNTER["packets_received"] : COUNTER["octets_received"] + 1]
+        self._packets = table.counters[:, COUNTER["packets_received"]]
+        self._octets = table.counters[:, COUNTER["octets_received"]]
         self.events: list[EventPacket] = []  # telephone events of this tick
         self.control: list[tuple[int, bytes]] = []  # RTCP that came on the RTP port (RFC 5761)
         self.first: list[int] = []  # rows whose first packet came in this tick
@@ -282,7 +283,8 @@ class Receiver:
         self._next_sequence[rows] = sequence
         self._expected_sequence[rows] = sequence
         self._expected_timestamp[rows] = self._expected_timestamp[rows] + np.uint32(octets)
-        self._received[rows] += np.array((1, octets), np.uint64)
+        self._packets[rows] += np.uint64(1)
+        self._octets[rows] += np.uint64(octets)
         self._table.rx_last_ns[rows] = now_ns
         self.moved[rows] = True
 
@@ -528,9 +530,8 @@ class Receiver:
             self._table.counters[rows, COUNTER[name]] += np.uint64(1)
 
     def _count_received(self, rows: Rows, octets: NDArray[np.int64]) -> None:
-        increment = np.ones((len(rows), 2), np.uint64)
-        increment[:, 1] = octets
-        self._received[rows] += increment
+        self._packets[rows] += np.uint64(1)
+        self._octets[rows] += octets.astype(np.uint64)
 
     def _hand_over_events(self, batch: Batch, headers: Headers, chosen: NDArray[np.intp]) -> None:
         self._count("dtmf_packets", batch.rows[chosen])

@@ -69,7 +69,7 @@ class Sender:
         self.samples = np.full(rows, 160, np.int64)  # samples per packet
         self.ticks = np.full(rows, 160, np.int64)  # RTP timestamp units per packet
         self._form = np.zeros(rows, np.int64)
-        # A row that has just begun, is on hold, is held, or whose next packet is marked: never simply more of the same.
+        # A row that has just begun, is on hold, held, mixed, at another gain, or whose next packet is marked.
         self._unusual = np.ones(rows, np.bool_)
         self.payload_type = np.zeros(rows, np.uint8)
         self.sequence = np.zeros(rows, np.int64)  # of the next packet
@@ -83,7 +83,8 @@ class Sender:
         self.held = np.zeros(rows, np.bool_)  # speech waits: an exclusive prompt is playing
         self.muted = np.zeros(rows, np.bool_)  # speech passes unheard: two callers are joined without the agent
         self._mixers: list[tuple[Mixer, NDArray[np.bool_]]] = []
-        self._packets_sent = table.counters[:, COUNTER["packets_sent"] : COUNTER["octets_sent"] + 1]
+        self._packets_sent = table.counters[:, COUNTER["packets_sent"]]
+        self._octets_sent = table.counters[:, COUNTER["octets_sent"]]
 
     # ---- rows come and go
 
@@ -123,13 +124,21 @@ class Sender:
         self.sending[row] = False
 
     def add_mixer(self, mixer: Mixer, busy: NDArray[np.bool_]) -> None:
-        """Let `mixer` add sound to what rows send; `busy` bool[rows], which it keeps, says to which."""
+        """Let `mixer` add sound to what rows send; `busy` bool[rows], which it keeps, says to which.
+
+        The mixer calls `hold` or `mute` for a row where it begins.
+        """
         self._mixers.append((mixer, busy))
 
     def hold(self, row: int, held: bool) -> None:
         """Let speech wait, or go on."""
         self.held[row] = held
         self._unusual[row] = True
+
+    def mute(self, rows: Rows, muted: bool) -> None:
+        """Let speech pass unheard, or be heard again; also to be called when a mixer begins with `rows`."""
+        self.muted[rows] = muted
+        self._unusual[rows] = True
 
     def drop_speech(self, row: int) -> None:
         """Flush what a worker has queued, without its asking."""
@@ -187,15 +196,11 @@ class Sender:
     def _special(self) -> NDArray[np.bool_]:
         """Rows in which this packet is not simply more of what the last one was, bool[rows]."""
         table = self._table
-        special = table.tx_flush_to > table.tx_flush_done
+        special: NDArray[np.bool_] = table.tx_flush_to > table.tx_flush_done
         special |= table.mark_done < table.mark_count
-        special |= self._gain != 1.0
         special |= table.tx_gain != 1.0
-        special |= (table.duck != 0) & (table.reflex != 0)
+        special |= table.duck != 0
         special |= self._unusual
-        special |= self.muted
-        for _, busy in self._mixers:
-            special |= busy
         return special
 
     def _compose(self, rows: Rows, form: int, special: NDArray[np.bool_], events: Mapping[int, object]) -> Outgoing:
@@ -239,7 +244,8 @@ class Sender:
         self._sequence_field[rows] = sequence
         self._timestamp_field[rows] = timestamp
         self.packets[rows, 1] = second
-        self._packets_sent[rows] += np.array([1, octets], np.uint64)
+        self._packets_sent[rows] += np.uint64(1)
+        self._octets_sent[rows] += np.uint64(octets)
         return Outgoing(rows, np.full(len(rows), HEADER + octets))
 
     def _go_on(
@@ -300,7 +306,11 @@ class Sender:
         # A talk spurt begins: RFC 3551 §4.1.
         self._mark_next[rows] |= talking & ~self._talking[rows]
         self._talking[rows] = talking
-        self._unusual[rows] = (self._mark_next[rows] & talking) | self.held[rows] | ~self.sending[rows]
+        unusual = (self._mark_next[rows] & talking) | self.held[rows] | ~self.sending[rows]
+        unusual |= self._gain[rows] != 1.0
+        for _, busy in self._mixers:
+            unusual |= busy[rows]
+        self._unusual[rows] = unusual
         return pcm
 
     def _flush(
