@@ -22,6 +22,7 @@ from sipagent.rtp.table import COUNTERS, PLANE_COUNTERS, CallTable
 
 PORTS = range(10000, 32768)  # below those that Linux hands out to sockets that name none
 WARM_UP_S = 2.0
+OPENING_S = 60.0
 EVENTS = ((101, 8000),)  # as nearly every trunk negotiates them: tones are listened for only where it does not
 
 
@@ -92,10 +93,17 @@ class Rig:
         pid = self.plane.pid or 0
         memory = memory_bytes(pid)
         codec = Codec(0, "PCMU", 8000, 8000)
-        far = generate(compiled, self.calls, self._far_port, self._plane_port, seconds, WARM_UP_S)
         for row in range(self.calls):
             self.send(OpenRow(row, 1, 0))
             self.send(SetStream(row, 1, "127.0.0.1", self._far_port + 2 * row, codec, (codec,), telephone_event=EVENTS))
+        # Commands have a share of each tick: a plane that opens rows while the far ends talk is measured half idle.
+        sent = COUNTERS.index("packets_sent")
+        patience = time.monotonic() + OPENING_S
+        while not self.table.counters[:, sent].all():
+            if time.monotonic() > patience:
+                raise RuntimeError(f"not all of {self.calls} rows send after {OPENING_S} s")
+            time.sleep(0.05)
+        far = generate(compiled, self.calls, self._far_port, self._plane_port, seconds, WARM_UP_S)
         time.sleep(WARM_UP_S)
         before, packets = cpu_ns(pid), self._packets()
         time.sleep(max(1.0, seconds - WARM_UP_S - 1.0))
