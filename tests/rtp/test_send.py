@@ -248,7 +248,8 @@ def test_a_looped_prompt_goes_on_until_it_is_stopped_and_fades_within_a_packet()
     line.do(StopPlay(0, 1))
     line.run_ms(40)
     assert line.events_of(PlayEnded) == [PlayEnded(0, 1, "tone:busy")]
-    assert np.abs(line.sent()[-1].pcm).max() <= 8
+    media = [packet for packet in line.sent() if not 192 <= packet.data[1] <= 223]  # a report may lie between
+    assert np.abs(media[-1].pcm).max() <= 8
 
 
 def test_a_prompt_that_cannot_be_read_is_told_and_the_line_goes_on() -> None:
