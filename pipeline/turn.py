@@ -138,7 +138,10 @@ class TurnTaking:
     def agent(self, busy: bool, interruptible: bool, now: float) -> None:
         """Tell whether the agent thinks or speaks, and may be interrupted; at every tick."""
         fell_silent = self._busy and not busy
+        shielded = busy and not interruptible and not self._protected
         self._busy, self._protected = busy, busy and not interruptible
+        if shielded and self.state in (State.OVERLAP, State.OVERLAP_PAUSED):
+            self._actions.append(Do.UNDUCK)  # what is said now is said in full
         if not fell_silent:
             return
         if self.state is State.OVERLAP:

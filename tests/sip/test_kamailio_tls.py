@@ -70,7 +70,7 @@ async def test_baresip_calls_us_over_tls_through_kamailio(trusted: Authority, tm
     ):
         await agent.expect(RegistrationChanged, where="REGISTERED: 'registered'")
         assert "transport=tls" in (await proxy.contacts("agent"))[0]
-        await alice.until("REGISTER_OK")
+        await proxy.registered("alice")
         agent.answer_all()
         await alice.command("dial", "sip:agent@sip.test")
         await agent.expect(Confirmed)

@@ -44,12 +44,12 @@ async def test_caller_over_tls_hears_the_greeting_and_the_ladder_keeps_no_key(
         "auth_pass=alice-secret;regint=60;audio_codecs=pcmu;mediaenc=srtp-mand"
     )
     async with (
-        kamailio(port, tls=trusted.issue("proxy", "IP:127.0.0.1,DNS:sip.test")),
+        kamailio(port, tls=trusted.issue("proxy", "IP:127.0.0.1,DNS:sip.test")) as proxy,
         service(tmp_path / "service", CONFIG.format(port=port + 1)) as agent,
         baresip(tmp_path / "alice", account, config=f"sip_cafile {trusted.certificate}\n") as alice,
     ):
         await workers_ready(agent)
-        await alice.until("REGISTER_OK")
+        await proxy.registered("alice")
         await alice.command("dial", "sip:agent@sip.test")
         call = await agent.call_in_state("connected")
         await asyncio.sleep(6)

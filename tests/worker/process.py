@@ -23,8 +23,7 @@ from sipagent.service.messages import (
     Talk,
     ToWorker,
 )
-from sipagent.service.planes import Plane, Transferable, prepare
-from sipagent.service.worker import run
+from sipagent.service.planes import WORKER, Plane, Transferable, prepare
 from sipagent.service.worker_settings import WorkerSettings
 
 Message = TypeVar("Message")
@@ -193,7 +192,7 @@ async def worker(*talks: Talk, brain_paths: tuple[str, ...] = (), rows: int = 4)
         gone.set()
         parent.news.set()
 
-    parent.plane = Plane("sipagent-worker-0", run, arguments, ended)
+    parent.plane = Plane("sipagent-worker-0", WORKER, arguments, ended)
     parent.channel = Channel[FromWorker](ours, FromWorker, parent._take, lambda: None)
     try:
         await parent.hear(Ready, seconds=60)

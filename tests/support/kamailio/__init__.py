@@ -66,6 +66,12 @@ class Kamailio:
                 found.append(value)
         return found
 
+    async def registered(self, user: str, seconds: float = 15.0) -> None:
+        """Wait until a user is registered."""
+        async with asyncio.timeout(seconds):
+            while not await self.contacts(user):
+                await asyncio.sleep(0.1)
+
 
 @contextlib.asynccontextmanager
 async def kamailio(
