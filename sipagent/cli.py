@@ -16,9 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from sipagent.errors import ConfigError, SipagentError
-from sipagent.service import config_load
-from sipagent.service.config import Config
-from sipagent.service.config_text import init_file
+from sipagent.service.config import load as config_load
+from sipagent.service.config.text import init_file
+from sipagent.service.config.tree import Config
 
 # Modules of the service are imported by the commands that need them: `sipagent version` is not to load a model runtime.
 
@@ -77,7 +77,7 @@ def check(config: ConfigFile = DEFAULT_CONFIG) -> None:
     _show_problems(out, problems)
     failed = bool(problems)
     if not problems:
-        from sipagent.service.preflight import findings
+        from sipagent.service.config.preflight import findings
 
         for finding in findings(settings):
             failed = failed or finding.problem

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, Final
 
 from sipagent.errors import LocalError
-from sipagent.service.config import Route, Trunk
+from sipagent.service.config.tree import Route, Trunk
 from sipagent.service.messages import Party
 from sipagent.sip.outcome import Outcome
 

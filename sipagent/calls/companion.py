@@ -11,7 +11,7 @@ from sipagent.calls.lifecycle import Lifecycle, new_call_id
 from sipagent.calls.outbound import Outbound
 from sipagent.errors import LocalError
 from sipagent.service import messages
-from sipagent.service.config import Trunk
+from sipagent.service.config.tree import Trunk
 from sipagent.sip.outcome import Outcome
 
 

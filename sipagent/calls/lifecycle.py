@@ -18,7 +18,7 @@ from sipagent.calls.rows import Row, RowPool
 from sipagent.errors import ParseError, RemoteError
 from sipagent.rtp import control as media
 from sipagent.service import messages
-from sipagent.service.config import Config, Route, Trunk
+from sipagent.service.config.tree import Config, Route, Trunk
 from sipagent.service.media_planes import MediaPlane
 from sipagent.service.recordings import RecordingPaths
 from sipagent.service.workers import Worker, WorkerPool

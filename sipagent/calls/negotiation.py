@@ -7,7 +7,7 @@ from sipagent.errors import ParseError, RemoteError
 from sipagent.rtp.control import Codec, SetStream, SrtpKeys
 from sipagent.sdp import crypto, description, offer_answer
 from sipagent.sdp.negotiated import Direction, MediaPolicy, Negotiated, NegotiatedCodec, NoCommonCodec, Srtp
-from sipagent.service.config import Trunk
+from sipagent.service.config.tree import Trunk
 
 
 def media_policy(trunk: Trunk | None) -> MediaPolicy:

@@ -9,7 +9,7 @@ from sipagent.calls.call import Call, CallInput, Ending
 from sipagent.calls.lifecycle import Lifecycle, new_call_id
 from sipagent.errors import ParseError, RemoteError
 from sipagent.service import messages
-from sipagent.service.config import Route, Trunk
+from sipagent.service.config.tree import Route, Trunk
 from sipagent.sip import engine as sip
 from sipagent.sip.outcome import Outcome
 

@@ -33,7 +33,7 @@ from sipagent.http.models import (
 from sipagent.http.problems import Problem
 from sipagent.http.rate import RateLimit
 from sipagent.service import destinations
-from sipagent.service.config import Config
+from sipagent.service.config.tree import Config
 from sipagent.service.destinations import DestinationPolicy
 
 log = structlog.get_logger(__name__)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from sipagent.errors import ConfigError
 from sipagent.http.control import CallControl
-from sipagent.service.config import Config
-from sipagent.service.config_check import http_address
+from sipagent.service.config.check import http_address
+from sipagent.service.config.tree import Config
 
 if TYPE_CHECKING:
     from sipagent.http.serving import Serving

@@ -10,7 +10,7 @@ import uvicorn
 
 from sipagent.http.app import adopt, create_app
 from sipagent.http.control import CallControl
-from sipagent.service.config import Config
+from sipagent.service.config.tree import Config
 
 STOP_SECONDS: Final = 2  # requests may go on for so long
 MAX_CONNECTIONS: Final = 512

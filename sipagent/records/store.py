@@ -15,7 +15,7 @@ import structlog
 
 from sipagent.errors import ConfigError
 from sipagent.records import files
-from sipagent.service.config import Records
+from sipagent.service.config.tree import Records
 
 if TYPE_CHECKING:
     from sipagent.records.database import Database

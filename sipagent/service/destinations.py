@@ -11,8 +11,8 @@ from typing import Final
 from urllib.parse import unquote
 
 from sipagent.errors import ParseError
-from sipagent.service.config import Config
-from sipagent.service.config_check import HOST, server_host
+from sipagent.service.config.check import HOST, server_host
+from sipagent.service.config.tree import Config
 
 E164: Final = re.compile(r"\+[1-9]\d{1,14}")  # ITU-T E.164: at most 15 digits
 # RFC 3261 §19.1.1 without what could lead elsewhere: no password, no headers, no maddr, no parameters within the user.

@@ -8,7 +8,7 @@ from prometheus_client import Metric
 from sipagent.calls.call import Call, CallState
 from sipagent.calls.control import CallControl
 from sipagent.http.control import CallEvent, CallRequest, CallView, Refusal, Refused
-from sipagent.service.config import Route, Trunk
+from sipagent.service.config.tree import Route, Trunk
 from sipagent.service.metrics import families
 from sipagent.sip import ladder
 from sipagent.sip.engine import RegistrationState

@@ -12,7 +12,7 @@ from typing import Any, Final, TextIO
 import structlog
 from structlog.typing import Processor
 
-from sipagent.service.config import Log
+from sipagent.service.config.tree import Log
 from sipagent.service.redaction import Redaction
 
 QUIET: Final = ("uvicorn", "httpx", "httpcore", "httpx2", "httpcore2", "asyncio", "sqlalchemy")

@@ -21,7 +21,7 @@ PR_SET_PDEATHSIG: Final = 1
 PR_SET_NAME: Final = 15
 MEDIA: Final = "sipagent.rtp.process"
 EARS: Final = "sipagent.rtp.vad.process"
-WORKER: Final = "sipagent.service.worker"
+WORKER: Final = "sipagent.service.worker.process"
 PRELOAD: Final = ["sipagent.cli", MEDIA, EARS, WORKER]
 
 _context = multiprocessing.get_context("forkserver")

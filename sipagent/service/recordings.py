@@ -3,7 +3,7 @@
 from importlib import resources
 from pathlib import Path
 
-from sipagent.service.config import Config
+from sipagent.service.config.tree import Config
 
 
 class RecordingPaths:

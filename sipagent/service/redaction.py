@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, Final
 
-from sipagent.service.config import Config, is_secret
+from sipagent.service.config.tree import Config, is_secret
 
 MASK: Final = "***"
 

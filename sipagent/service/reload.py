@@ -12,8 +12,8 @@ import structlog
 from msgspec.structs import replace
 
 from sipagent.errors import ConfigError
-from sipagent.service import config_load
-from sipagent.service.config import Config
+from sipagent.service.config import load as config_load
+from sipagent.service.config.tree import Config
 
 log = structlog.get_logger(__name__)
 

@@ -13,15 +13,15 @@ from sipagent.http.server import HttpServer
 from sipagent.records.store import RecordStore
 from sipagent.rtp.vad.options import EarsOptions
 from sipagent.service import logging, notify, planes
-from sipagent.service.config import Config
-from sipagent.service.config_parts import engine_settings, media_options, trunk_account
+from sipagent.service.config.parts import engine_settings, media_options, trunk_account
+from sipagent.service.config.tree import Config
 from sipagent.service.http_control import HttpControl
 from sipagent.service.media_planes import MediaHandlers, MediaPlane
 from sipagent.service.pjsip_process import PjsipPlane
 from sipagent.service.recordings import RecordingPaths
 from sipagent.service.redaction import secrets_of
 from sipagent.service.reload import reload
-from sipagent.service.worker_settings import worker_settings
+from sipagent.service.worker.settings import worker_settings
 from sipagent.service.workers import WorkerHandlers, WorkerPool
 from sipagent.sip.engine import SipEngine
 from sipagent.sip.native import NativeEngine

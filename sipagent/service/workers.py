@@ -17,7 +17,7 @@ import structlog
 from sipagent.service import channel
 from sipagent.service.messages import FromWorker, Ping, Pong, Ready, Stop, ToWorker
 from sipagent.service.planes import WORKER, Plane, Transferable
-from sipagent.service.worker_settings import WorkerSettings
+from sipagent.service.worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
 

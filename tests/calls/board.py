@@ -10,8 +10,8 @@ from sipagent.calls.lifecycle import Lifecycle
 from sipagent.errors import LocalError
 from sipagent.rtp import control as media
 from sipagent.service import messages
-from sipagent.service.config import Config, Route, Trunk
-from sipagent.service.config import Media as MediaConfig
+from sipagent.service.config.tree import Config, Route, Trunk
+from sipagent.service.config.tree import Media as MediaConfig
 from sipagent.sip import engine as sip
 
 SDP = (

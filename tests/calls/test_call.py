@@ -7,7 +7,7 @@ import pytest
 
 from sipagent.calls.call import TRANSITIONS, Call, CallInput, CallRegistry, CallState, Ending, Placement
 from sipagent.errors import LocalError
-from sipagent.service.config import Route
+from sipagent.service.config.tree import Route
 from sipagent.service.messages import Party
 from sipagent.sip.outcome import Outcome
 

@@ -9,7 +9,7 @@ import pytest
 from sipagent.calls.call import Call, CallState
 from sipagent.rtp import control as media
 from sipagent.service import messages
-from sipagent.service.config import Config, Limits, Sip
+from sipagent.service.config.tree import Config, Limits, Sip
 from sipagent.sip import engine as sip
 from tests.calls.board import CONFIG, SDP, Board
 

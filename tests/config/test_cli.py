@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from sipagent.cli import app
 from sipagent.errors import SipagentError
 from sipagent.http.server import HttpServer
-from sipagent.service.config import Http
+from sipagent.service.config.tree import Http
 from tests.http.fake import CONFIG, FakeControl
 
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sipagent.errors import ConfigError
-from sipagent.service.config import Config
-from sipagent.service.config_load import load, read
+from sipagent.service.config.load import load, read
+from sipagent.service.config.tree import Config
 
 TOKEN = '[http]\ntoken = "a-long-enough-token"\n'
 

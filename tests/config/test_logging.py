@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from sipagent.service.config import Log
+from sipagent.service.config.tree import Log
 from sipagent.service.logging import configure
 
 

@@ -1,5 +1,5 @@
-from sipagent.service.config import Config, Limits, Media, Sip, Trunk
-from sipagent.service.config_parts import engine_settings, media_options
+from sipagent.service.config.parts import engine_settings, media_options
+from sipagent.service.config.tree import Config, Limits, Media, Sip, Trunk
 
 
 def test_servers_become_sip_uris() -> None:

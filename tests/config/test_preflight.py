@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sipagent.service import preflight
-from sipagent.service.config import Config, Conversation, Http, Limits, Media, Records, Route, Sip, Trunk
-from sipagent.service.preflight import findings
+from sipagent.service.config import preflight
+from sipagent.service.config.preflight import findings
+from sipagent.service.config.tree import Config, Conversation, Http, Limits, Media, Records, Route, Sip, Trunk
 
 
 @pytest.fixture(autouse=True)

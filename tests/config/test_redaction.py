@@ -1,6 +1,6 @@
 import pytest
 
-from sipagent.service.config import Config, Http, Route, Trunk
+from sipagent.service.config.tree import Config, Http, Route, Trunk
 from sipagent.service.redaction import MASK, Redaction, mask, redact_numbers, secrets_of
 
 

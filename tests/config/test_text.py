@@ -3,17 +3,17 @@ from pathlib import Path
 
 import msgspec
 
-from sipagent.service.config import Config
-from sipagent.service.config_load import load
-from sipagent.service.config_manual import manual
-from sipagent.service.config_text import EXAMPLES, init_file, tables, toml_value
+from sipagent.service.config.load import load
+from sipagent.service.config.manual import manual
+from sipagent.service.config.text import EXAMPLES, init_file, tables, toml_value
+from sipagent.service.config.tree import Config
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_manual_is_current() -> None:
     shown = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert shown == manual(), "run: python -m sipagent.service.config_manual > docs/configuration.md"
+    assert shown == manual(), "run: python -m sipagent.service.config.manual > docs/configuration.md"
 
 
 def test_every_setting_has_its_default_and_a_comment() -> None:

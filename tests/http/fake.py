@@ -9,7 +9,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
 from sipagent.http.control import CallEvent, CallRequest, CallView, Refusal, Refused
-from sipagent.service.config import Config, Http, Limits, Trunk
+from sipagent.service.config.tree import Config, Http, Limits, Trunk
 
 TOKEN = "a-long-enough-token"
 CONFIG = Config(

@@ -5,7 +5,7 @@ import pytest
 
 from sipagent.http.app import create_app
 from sipagent.http.control import Refusal
-from sipagent.service.config import Config, Http
+from sipagent.service.config.tree import Config, Http
 from tests.http.fake import CONFIG, TOKEN, FakeControl
 
 GUARDED = ["/v1/calls", "/v1/calls/c1", "/v1/calls/c1/events"]

@@ -13,7 +13,7 @@ from sipagent.http.app import create_app
 from sipagent.http.control import CallRequest, Refusal, Refused
 from sipagent.http.problems import STATUS
 from sipagent.service import destinations
-from sipagent.service.config import Config, Http, Limits
+from sipagent.service.config.tree import Config, Http, Limits
 from tests.http.fake import CONFIG, TOKEN, FakeControl
 
 APP = create_app(CONFIG, FakeControl())

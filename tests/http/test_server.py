@@ -11,7 +11,7 @@ import pytest
 from sipagent.errors import ConfigError
 from sipagent.http.control import CallRequest
 from sipagent.http.server import HttpServer
-from sipagent.service.config import Config, Http
+from sipagent.service.config.tree import Config, Http
 from tests.http.fake import CONFIG, TOKEN, FakeControl
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sipagent.service.config import Media
+from sipagent.service.config.tree import Media
 
 ROOT = Path(__file__).parents[2]
 GATE = ROOT / "deploy" / "nftables.conf"

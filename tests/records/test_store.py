@@ -14,7 +14,7 @@ from sipagent.errors import ConfigError
 from sipagent.records import files
 from sipagent.records import store as store_module
 from sipagent.records.store import RecordStore
-from sipagent.service.config import Records
+from sipagent.service.config.tree import Records
 
 
 def summary(call_id: str = "c1", **more: Any) -> dict[str, Any]:
@@ -228,7 +228,7 @@ async def test_a_place_that_cannot_be_written_is_a_configuration_error(
 KILLED = """
 import asyncio, os, signal, sys
 from sipagent.records.store import RecordStore
-from sipagent.service.config import Records
+from sipagent.service.config.tree import Records
 
 async def main():
     store = RecordStore(Records(directory=sys.argv[1]))

@@ -13,7 +13,7 @@ from sipagent.calls.lifecycle import Lifecycle
 from sipagent.rtp import control as media
 from sipagent.rtp.table import CallTable
 from sipagent.service import messages
-from sipagent.service.config import Config
+from sipagent.service.config.tree import Config
 from sipagent.service.recordings import RecordingPaths
 from sipagent.service.workers import Duty, Worker
 from sipagent.sip import engine as sip

@@ -24,7 +24,7 @@ from sipagent.service.messages import (
     ToWorker,
 )
 from sipagent.service.planes import WORKER, Plane, Transferable, prepare
-from sipagent.service.worker_settings import WorkerSettings
+from sipagent.service.worker.settings import WorkerSettings
 
 Message = TypeVar("Message")
 PACKET = 160

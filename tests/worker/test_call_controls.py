@@ -17,12 +17,12 @@ from sipagent.pipeline.frames import (
     Transcription,
     TurnEnded,
 )
-from sipagent.service import worker_models
-from sipagent.service.conversation_controls import Controls
-from sipagent.service.conversation_notes import Notes
-from sipagent.service.conversation_options import read_options
 from sipagent.service.messages import CallEvent, FromWorker, Hold, PressDigits, SendText, Transfer
-from sipagent.service.worker_models import Models
+from sipagent.service.worker import models as worker_models
+from sipagent.service.worker.controls import Controls
+from sipagent.service.worker.models import Models
+from sipagent.service.worker.notes import Notes
+from sipagent.service.worker.options import read_options
 from tests.support.line import SimulatedLine
 from tests.worker.process import offer
 

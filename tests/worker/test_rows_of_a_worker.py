@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from sipagent.rtp.table import RX_RING, TX_RING, CallTable
-from sipagent.service.worker_echo import BLOCK, EchoRows
-from sipagent.service.worker_wake import RowWatch
+from sipagent.service.worker.echo_rows import BLOCK, EchoRows
+from sipagent.service.worker.wake import RowWatch
 
 
 @pytest.fixture

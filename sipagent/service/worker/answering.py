@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sipagent.pipeline.chat import Usage
-from sipagent.service.conversation_controls import Controls
-from sipagent.service.conversation_notes import Notes
+from sipagent.service.worker.controls import Controls
+from sipagent.service.worker.notes import Notes
 
 
 class AnsweredCall:

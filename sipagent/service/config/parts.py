@@ -1,8 +1,8 @@
 """The configuration, cut into the pieces that the parts of the service take."""
 
 from sipagent.rtp.options import MediaOptions
-from sipagent.service.config import Config, Trunk
-from sipagent.service.config_check import rtp_rows
+from sipagent.service.config.check import rtp_rows
+from sipagent.service.config.tree import Config, Trunk
 from sipagent.sip.engine import EngineSettings, TrunkAccount
 
 

@@ -23,10 +23,6 @@ from sipagent.pipeline.frames import AgentAudio, Frame, Heard
 from sipagent.pipeline.port import SpeechEvent
 from sipagent.rtp.port import RowPort
 from sipagent.rtp.table import CallTable
-from sipagent.service.conversation_answering import AnsweredCall
-from sipagent.service.conversation_controls import Controls, plain
-from sipagent.service.conversation_notes import Notes
-from sipagent.service.conversation_options import TalkSettings, read_options
 from sipagent.service.messages import (
     Accept,
     Connected,
@@ -42,8 +38,12 @@ from sipagent.service.messages import (
     ToWorker,
     TransferResult,
 )
-from sipagent.service.worker_models import Loaded, Models
-from sipagent.service.worker_wake import RowWatch
+from sipagent.service.worker.answering import AnsweredCall
+from sipagent.service.worker.controls import Controls, plain
+from sipagent.service.worker.models import Loaded, Models
+from sipagent.service.worker.notes import Notes
+from sipagent.service.worker.options import TalkSettings, read_options
+from sipagent.service.worker.wake import RowWatch
 
 log = structlog.get_logger(__name__)
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from sipagent.service.config import Config
+from sipagent.service.config.tree import Config
 from sipagent.service.messages import Talk
 from sipagent.service.redaction import secrets_of
 

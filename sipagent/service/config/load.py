@@ -16,10 +16,10 @@ import msgspec
 from msgspec.structs import FieldInfo, fields, replace
 
 from sipagent.errors import ConfigError
-from sipagent.service import secrets
-from sipagent.service.config import Config
-from sipagent.service.config_check import check
-from sipagent.service.config_text import toml_value
+from sipagent.service.config import secrets
+from sipagent.service.config.check import check
+from sipagent.service.config.text import toml_value
+from sipagent.service.config.tree import Config
 
 PREFIX: Final = "SIPAGENT__"
 PATHS: Final = (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from sipagent.errors import ConfigError
-from sipagent.service.config import Config, Trunk
+from sipagent.service.config.tree import Config, Trunk
 from sipagent.sip.public_address import PREFIX, parse_server
 
 Problems = Iterator[ConfigError]

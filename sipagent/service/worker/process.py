@@ -21,19 +21,19 @@ from sipagent.brain.loader import add_paths, load_brain
 from sipagent.errors import ConfigError
 from sipagent.rtp.table import CallTable
 from sipagent.service.channel import Channel
-from sipagent.service.config import Log
-from sipagent.service.conversation import CascadedCall
-from sipagent.service.conversation_echo import EchoCall
-from sipagent.service.conversation_options import read_options
+from sipagent.service.config.tree import Log
 from sipagent.service.logging import configure
 from sipagent.service.messages import Offer, Ping, Pong, Ready, Reject, Stop, Talk, ToWorker
-from sipagent.service.worker_apology import load_apology
-from sipagent.service.worker_calls import Led
-from sipagent.service.worker_echo import EchoRows
-from sipagent.service.worker_load import LoopLag
-from sipagent.service.worker_models import Models
-from sipagent.service.worker_settings import WorkerSettings
-from sipagent.service.worker_wake import RowWatch
+from sipagent.service.worker.apology import load_apology
+from sipagent.service.worker.calls import Led
+from sipagent.service.worker.conversation import CascadedCall
+from sipagent.service.worker.echo_conversation import EchoCall
+from sipagent.service.worker.echo_rows import EchoRows
+from sipagent.service.worker.load import LoopLag
+from sipagent.service.worker.models import Models
+from sipagent.service.worker.options import read_options
+from sipagent.service.worker.settings import WorkerSettings
+from sipagent.service.worker.wake import RowWatch
 
 log = structlog.get_logger(__name__)
 

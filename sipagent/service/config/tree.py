@@ -1,7 +1,7 @@
 """The configuration: one TOML file, one frozen tree, defaults beside the fields.
 
 The comment beside a field is its documentation: `sipagent init` and docs/configuration.md are made from this file.
-Paths are relative to the folder of the configuration file. `config_load.load` reads a tree, `config_check` judges it.
+Paths are relative to the folder of the configuration file. `load.load` reads a tree, `check` judges it.
 """
 
 from typing import Annotated, Any, Final, Literal

@@ -15,7 +15,7 @@ from sipagent.pipeline.services.openai_chat import ChatOptions, OpenAIChat
 from sipagent.pipeline.services.smart_turn import SmartTurn
 from sipagent.pipeline.services.whisper import Whisper
 from sipagent.pipeline.speech import EndOfTurn, SpeechToText, TextToSpeech
-from sipagent.service.conversation_options import ChatEndpoint, WorkerOptions
+from sipagent.service.worker.options import ChatEndpoint, WorkerOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The configuration in words: what its tables hold, and the commented file of `sipagent init`.
 
-Made from the source of `config`: a docstring for each table, a comment beside each field. `config_manual` makes the
+Made from the source of `config`: a docstring for each table, a comment beside each field. `manual` makes the
 documentation from the same.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, Final, get_args
 import msgspec
 from msgspec.structs import fields
 
-from sipagent.service.config import Config
+from sipagent.service.config.tree import Config
 
 EXAMPLES: Final[Mapping[tuple[str, str], object]] = {
     ("trunk", "name"): "office",

@@ -1,6 +1,6 @@
 """docs/configuration.md, made from the configuration's source and from that of a conversation's options.
 
-python -m sipagent.service.config_manual > docs/configuration.md
+python -m sipagent.service.config.manual > docs/configuration.md
 """
 
 import inspect
@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from sipagent.brain.answering import ResponderOptions
 from sipagent.pipeline.cascaded import GROUPS
-from sipagent.service.config_text import Setting, settings_of, tables
-from sipagent.service.conversation_options import ChatEndpoint, WorkerOptions
+from sipagent.service.config.text import Setting, settings_of, tables
+from sipagent.service.worker.options import ChatEndpoint, WorkerOptions
 
 HEAD: Final = """# Configuration
 
-<!-- Made from sipagent/service/config.py by `python -m sipagent.service.config_manual`; a test compares. -->
+<!-- Made from sipagent/service/config/tree.py by `python -m sipagent.service.config.manual`; a test compares. -->
 
 One TOML file, read once at the start: `sipagent serve --config sipagent.toml`. `sipagent init` writes a commented one,
 `sipagent check --config FILE` names every problem with its field and its fix. Unknown keys are errors. Relative paths

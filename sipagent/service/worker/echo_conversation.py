@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from sipagent.service.messages import Accept, Connected, Ended, Finished, FromWorker, Hangup, Offer, ToWorker
-from sipagent.service.worker_echo import EchoRows
+from sipagent.service.worker.echo_rows import EchoRows
 
 
 class EchoCall:

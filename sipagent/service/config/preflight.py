@@ -16,10 +16,10 @@ from typing import Final
 from sipagent.brain.loader import add_paths, load_brain
 from sipagent.errors import ConfigError
 from sipagent.pipeline.services.model_files import ModelFiles
-from sipagent.service.config import Config
-from sipagent.service.config_check import http_address, listener
-from sipagent.service.config_parts import media_options
-from sipagent.service.conversation_options import read_options
+from sipagent.service.config.check import http_address, listener
+from sipagent.service.config.parts import media_options
+from sipagent.service.config.tree import Config
+from sipagent.service.worker.options import read_options
 
 SPARE_FILES: Final = 256  # descriptors besides the RTP sockets: pipes, logs, HTTP, the database
 SHORT_TOKEN: Final = 16

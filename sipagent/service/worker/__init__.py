@@ -1,0 +1,1 @@
+"""A conversation worker: the process that runs pipelines and brains."""
