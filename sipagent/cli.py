@@ -171,10 +171,14 @@ def ladder(
     config: ConfigFile = DEFAULT_CONFIG,
     url: Url = "",
     token: Token = "",
+    svg: Annotated[Path | None, typer.Option(help="Write a drawing to this file instead.", dir_okay=False)] = None,
 ) -> None:
     """Show the SIP messages of a call, in progress or over, without its secrets."""
     with _endpoint(config, url, token) as endpoint:
-        typer.echo(endpoint.text(f"/v1/calls/{call_id}/ladder"))
+        if svg is None:
+            typer.echo(endpoint.text(f"/v1/calls/{call_id}/ladder"))
+        else:
+            _save(svg, [endpoint.text(f"/v1/calls/{call_id}/ladder?format=svg").encode()])
 
 
 @app.command()
@@ -193,6 +197,17 @@ def demo(
 def version() -> None:
     """Print the version."""
     typer.echo(installed_version("sipagent"))
+
+
+def _save(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file that only its owner may read, since calls are private."""
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - opened with its mode
+            for piece in pieces:
+                file.write(piece)
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be written: {error.strerror}") from None
 
 
 def _load(path: Path) -> Config:

@@ -5,7 +5,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import structlog
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
@@ -42,6 +42,8 @@ IdempotencyKey = Annotated[
     str | None, Header(pattern=r"^[!-~]{1,255}$", description="the same key places one call only")
 ]
 REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+SVG: Final = "image/svg+xml"
+PRIVATE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     status: {"model": ProblemBody, "content": {problems.MEDIA_TYPE: {}}} for status in (401, 404, 409, 422, 429, 503)
 }
 
@@ -175,10 +177,20 @@ def _add_watching(router: APIRouter, control: CallControl, stopping: asyncio.Eve
         """One call, with what was said so far."""
         return CallDetail.of(control.call(call_id))
 
-    @router.get("/calls/{call_id}/ladder", response_class=PlainTextResponse, tags=["calls"])
-    async def ladder(call_id: str) -> PlainTextResponse:
+    @router.get(
+        "/calls/{call_id}/ladder",
+        response_class=PlainTextResponse,
+        responses={200: {"content": {SVG: {}}, "description": "text, or a drawing if that is asked for"}},
+        tags=["calls"],
+    )
+    async def ladder(
+        call_id: str, format: Literal["text", "svg", ""] = "", accept: Annotated[str, Header()] = ""
+    ) -> Response:
         """The call's SIP messages, secrets masked, as long as the call is remembered."""
-        return PlainTextResponse(control.ladder(call_id), headers={"Cache-Control": "no-store"})
+        if format == "svg" or (not format and SVG in accept):
+            headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+            return Response(control.ladder_svg(call_id), media_type=SVG, headers=PRIVATE | headers)
+        return PlainTextResponse(control.ladder(call_id), headers=PRIVATE)
 
     @router.get(
         "/calls/{call_id}/events",

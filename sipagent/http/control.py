@@ -101,6 +101,9 @@ class CallControl(Protocol):
     def ladder(self, call_id: str) -> str:
         """The call's SIP messages as text, secrets masked, "" = none are kept; raises Refused(NO_SUCH_CALL)."""
 
+    def ladder_svg(self, call_id: str) -> str:
+        """The same as an SVG document; raises Refused(NO_SUCH_CALL)."""
+
     def hangup(self, call_id: str, reason: str) -> None:
         """End a call; no error when it is over already. Raises Refused(NO_SUCH_CALL)."""
 

@@ -10,8 +10,9 @@ from sipagent.calls.control import CallControl
 from sipagent.http.control import CallEvent, CallRequest, CallView, Refusal, Refused
 from sipagent.service.config.tree import Route, Trunk
 from sipagent.service.metrics import families
-from sipagent.sip import ladder
+from sipagent.sip import ladder, ladder_svg
 from sipagent.sip.engine import RegistrationState
+from sipagent.sip.ladder import Message
 
 
 class HttpControl:
@@ -46,8 +47,15 @@ class HttpControl:
 
     def ladder(self, call_id: str) -> str:
         """The call's SIP messages; raises Refused."""
+        return ladder.draw(self._messages(call_id))
+
+    def ladder_svg(self, call_id: str) -> str:
+        """The same as a drawing; raises Refused."""
+        return ladder_svg.draw(self._messages(call_id), f"call {call_id}")
+
+    def _messages(self, call_id: str) -> tuple[Message, ...]:
         call = self._get(call_id)
-        return ladder.draw(self._life.engine.ladder(call.handle)) or ladder.unpack(call.ladder)
+        return self._life.engine.ladder(call.handle) or ladder.unpack(call.ladder)
 
     def hangup(self, call_id: str, reason: str) -> None:
         """End a call; raises Refused."""

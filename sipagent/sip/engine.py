@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from sipagent.sip.ladder import Message, Observer
+
 HeaderList = tuple[tuple[str, str], ...]
 
 
@@ -303,5 +305,8 @@ class SipEngine(Protocol):
     def stats(self) -> Mapping[str, int]:
         """Counters by name, for /metrics."""
 
-    def ladder(self, handle: str) -> tuple[tuple[float, str, str], ...]:
-        """The call's messages so far: (monotonic seconds, "in" or "out", text with secrets masked)."""
+    def ladder(self, handle: str) -> tuple[Message, ...]:
+        """The call's messages so far, oldest first."""
+
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` of every message from now on, whether it belongs to a call or not."""

@@ -17,6 +17,7 @@ from sipagent.sip.agenda import Agenda
 from sipagent.sip.engine import HeaderList
 from sipagent.sip.exchange import Exchange, Incoming
 from sipagent.sip.flow import Flow, Locate, Send
+from sipagent.sip.ladder import Message
 from sipagent.sip.timing import TimerSettings, earliest
 from sipagent.sip.transaction import ClientTransaction, Deliver, GaveUp, ServerTransaction, Transmit
 
@@ -86,7 +87,7 @@ class TransactionLayer:
         network: Network,
         rng: random.Random,
         user_agent: str,
-        trace: Callable[[str, str, bytes, float], None],
+        trace: Callable[[str, Message], None],
     ) -> None:
         self.timers, self.rng, self.network = timers, rng, network
         self.stats: Counter[str] = Counter()
@@ -108,7 +109,8 @@ class TransactionLayer:
             received, problem = message.parse_message(data, datagram=not flow.reliable)
             fault = fault or problem
             self.stats["messages_in"] += 1
-            self._trace(message.call_id(received), "in", data, now)
+            seen = Message(now, "in", data, flow.protocol, flow.local, flow.remote)
+            self._trace(message.call_id(received), seen)
             if isinstance(received, Response):
                 self._receive_response(received, now)
             else:
@@ -439,7 +441,7 @@ class TransactionLayer:
 
     def _send(self, flow: Flow, data: bytes, call_id: str, now: float) -> None:
         self.stats["messages_out"] += 1
-        self._trace(call_id, "out", data, now)
+        self._trace(call_id, Message(now, "out", data, flow.protocol, flow.local, flow.remote))
         self._actions.append(Send(flow, data))
 
 

@@ -24,6 +24,7 @@ from sipagent.sip.engine import (
 from sipagent.sip.finder import Finder
 from sipagent.sip.flow import Flow, Locate, Send
 from sipagent.sip.guard import Action, Guard, GuardLimits
+from sipagent.sip.ladder import Message, Observer
 from sipagent.sip.locate import Target
 from sipagent.sip.public_address import PREFIX, parse_server
 from sipagent.sip.resolver import DnsResolver, Resolver, read_hosts
@@ -144,9 +145,13 @@ class NativeEngine:
         """Counters by name, for /metrics."""
         return self._agent.stats()
 
-    def ladder(self, handle: str) -> tuple[tuple[float, str, str], ...]:
+    def ladder(self, handle: str) -> tuple[Message, ...]:
         """The call's messages so far."""
         return self._agent.ladders.read(handle)
+
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` of every message from now on."""
+        self._agent.ladders.observers.append(observer)
 
     # ---- calls
 

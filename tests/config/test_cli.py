@@ -137,6 +137,15 @@ def test_a_call_is_placed_followed_listed_and_ended(service: Path, control: Fake
     assert "INVITE sip:agent@127.0.0.1" in run("ladder", "c1", "-c", service).output
 
 
+def test_a_ladder_is_drawn_into_a_private_file(service: Path, tmp_path: Path) -> None:
+    run("call", "+4930123456", "--no-follow", "-c", service)
+    drawing = tmp_path / "call.svg"
+    assert run("ladder", "c1", "--svg", drawing, "-c", service).exit_code == 0
+    assert drawing.read_text().startswith("<svg")
+    assert stat.S_IMODE(drawing.stat().st_mode) == 0o600
+    assert "cannot be written" in str(run("ladder", "c1", "--svg", tmp_path / "no" / "x.svg", "-c", service).exception)
+
+
 def test_a_refusal_is_told_in_words(service: Path) -> None:
     result = run("call", "4930", "-c", service)
     assert result.exit_code == 1

@@ -64,6 +64,10 @@ class FakeControl:
         self.call(call_id)
         return "    0.000  <--  INVITE sip:agent@127.0.0.1  (1 INVITE)"
 
+    def ladder_svg(self, call_id: str) -> str:
+        self.call(call_id)
+        return '<svg xmlns="http://www.w3.org/2000/svg"/>'
+
     def hangup(self, call_id: str, reason: str) -> None:
         self.views[call_id] = replace(self.call(call_id), state="ending")
         self.asked.append(("hangup", call_id, reason))

@@ -115,3 +115,27 @@ async def test_the_messages_of_a_call_are_shown_as_text(client: httpx2.AsyncClie
     assert response.headers["content-type"].startswith("text/plain")
     assert "INVITE sip:agent@127.0.0.1" in response.text
     assert (await client.get("/v1/calls/none/ladder")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "accept", "kind"),
+    [
+        ("", "*/*", "text/plain"),
+        ("?format=svg", "*/*", "image/svg+xml"),
+        ("", "image/svg+xml", "image/svg+xml"),
+        ("?format=text", "image/svg+xml", "text/plain"),
+    ],
+)
+async def test_the_messages_of_a_call_are_drawn_when_a_drawing_is_asked_for(
+    client: httpx2.AsyncClient, call_id: str, query: str, accept: str, kind: str
+) -> None:
+    response = await client.get(f"/v1/calls/{call_id}/ladder{query}", headers={"Accept": accept})
+    assert response.headers["content-type"].startswith(kind)
+    assert response.headers["x-content-type-options"] == "nosniff"
+    if kind == "image/svg+xml":
+        assert response.headers["content-security-policy"].startswith("default-src 'none'")
+        assert response.text.startswith("<svg")
+
+
+async def test_a_ladder_in_a_form_that_we_do_not_have_is_refused(client: httpx2.AsyncClient, call_id: str) -> None:
+    assert (await client.get(f"/v1/calls/{call_id}/ladder?format=pdf")).status_code == 422

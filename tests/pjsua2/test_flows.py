@@ -71,7 +71,7 @@ async def test_answer_carries_our_port_and_codec_and_ladder_shows_it() -> None:
             assert await far_end.finished() == 0, far_end.errors()
         handle = (await us.expect(IncomingCall)).handle
         await us.expect(Ended)
-        answers = [text for _, direction, text in us.engine.ladder(handle) if direction == "out" and "m=audio" in text]
+        answers = [each.text for each in us.engine.ladder(handle) if each.direction == "out" and "m=audio" in each.text]
         assert len(answers) == 1
         assert "m=audio 27990 RTP/AVP 0\r\n" in answers[0]
 

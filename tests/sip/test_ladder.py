@@ -1,7 +1,10 @@
 """The ladder of a call: who sent what when, without secrets, also when the call is over."""
 
+import pytest
+
 from sipagent.sip import ladder
 from sipagent.sip.engine import IncomingCall
+from sipagent.sip.ladder import Message
 from tests.sip.test_call_flows import assert_nothing_left, established, hangup, pair
 
 
@@ -18,20 +21,46 @@ def test_ladder_tells_the_call_from_invite_to_bye() -> None:
         f"-->  BYE {b.of(IncomingCall)[0].request_uri.replace('10.0.0.2', '10.0.0.2:5060')}", "<--  200 OK",
     ]  # fmt: skip
     assert "Content-Type: application/sdp" in drawn
-    assert ladder.unpack(ladder.pack(a.agent.ladders.read(handle))) == drawn
+    assert ladder.draw(ladder.unpack(ladder.pack(a.agent.ladders.read(handle)))) == drawn
 
 
-def test_secrets_are_masked_wherever_they_stand() -> None:
-    text = (
-        'INVITE sip:a@b SIP/2.0\nAuthorization: Digest username="u", response="r"\nproxy-authorization: Digest x\n\n'
-        "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:c2VjcmV0|2^20\n"
-    )
-    drawn = ladder.draw([(1.0, "in", ladder.mask(text))])
-    assert "response" not in drawn
-    assert "Digest" not in drawn
-    assert "c2VjcmV0" not in drawn
-    assert "inline: ***" in drawn
+SECRETS = (
+    b'INFO sip:a@b SIP/2.0\r\nAuthorization: Digest username="u",\r\n  response="r"\r\n'
+    b"proxy-authorization : Digest x\r\n"
+    b"CSeq: 7 INFO\r\nContent-Type: application/dtmf-relay\r\n\r\n"
+    b"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:c2VjcmV0|2^20;inline:b3RoZXI=|2:4\r\nk=base64:a2V5\r\n"
+    b"Signal= 4\r\nDuration=160\r\n"
+)
+KEY_ALONE = b"INFO sip:a@b SIP/2.0\r\nc: application/dtmf\r\nCSeq: 8 INFO\r\n\r\n5\r\n"
+
+
+@pytest.mark.parametrize("seen", ["text", "octets", "repr"])
+def test_secrets_are_masked_wherever_they_stand(seen: str) -> None:
+    one, other = Message(1.0, "in", SECRETS), Message(1.1, "in", KEY_ALONE)
+    shown, key = {
+        "text": (ladder.draw([one]), ladder.draw([other])),
+        "octets": (one.octets.decode(), other.octets.decode()),
+        "repr": (repr(one), repr(other)),
+    }[seen]
+    for secret in ("response", "Digest", "c2VjcmV0", "b3RoZXI", "a2V5", "Signal= 4"):
+        assert secret not in shown
+    assert "Duration=160" in shown and "AES_CM_128_HMAC_SHA1_80 inline:" in shown and "7 INFO" in shown
+    assert key.rstrip("\r\n')\\nr").endswith("*")
+
+
+def test_a_mask_for_programs_keeps_the_length_of_the_body() -> None:
+    assert len(Message(1.0, "in", SECRETS).octets) == len(SECRETS)
+
+
+def test_what_is_kept_of_a_call_that_is_over_is_bounded() -> None:
+    long = [
+        Message(float(number), "in", b"MESSAGE sip:a@b SIP/2.0\r\nCSeq: %d MESSAGE\r\n\r\n" % number + b"x" * 4000)
+        for number in range(200)
+    ]
+    kept = ladder.unpack(ladder.pack(long))
+    assert [message.cseq for message in kept] == [f"{number} MESSAGE" for number in range(200)]
+    assert sum(len(message.data) for message in kept) < 90_000
 
 
 def test_nothing_is_drawn_of_a_call_that_nobody_knows() -> None:
-    assert ladder.unpack(ladder.pack(())) == ladder.draw(()) == ""
+    assert ladder.draw(ladder.unpack(ladder.pack(()))) == ladder.draw(()) == ""

@@ -85,7 +85,7 @@ async def test_large_request_goes_by_tcp_although_the_address_says_nothing() -> 
         await a.expect(Answered)
         incoming = await b.expect(IncomingCall)
         assert incoming.offer == offer
-        assert "SIP/2.0/TCP" in a.engine.ladder(handle)[0][2]
+        assert "SIP/2.0/TCP" in a.engine.ladder(handle)[0].text
         await b.expect(Confirmed)
 
 
@@ -96,7 +96,7 @@ async def test_large_request_falls_back_to_udp_when_the_far_end_takes_no_tcp() -
         offer = SDP + b"a=x:" + b"y" * 1300 + b"\r\n"
         handle = a.engine.place(PlaceCall(f"sip:bob@127.0.0.1:{B}", "", offer, "alice"))
         await a.expect(Answered)
-        assert "SIP/2.0/UDP" in a.engine.ladder(handle)[0][2]
+        assert "SIP/2.0/UDP" in a.engine.ladder(handle)[0].text
 
 
 @pytest.mark.rfc("3261", "18.1.1", "MUST", role="UAS", text="messages up to 65535 bytes are taken")
@@ -255,7 +255,7 @@ async def test_public_address_is_asked_of_a_stun_server() -> None:
     async with station(A, public_address="stun:127.0.0.1:25805") as us, station(B) as b:
         handle = us.engine.place(PlaceCall(f"sip:bob@127.0.0.1:{B}", "", SDP, "alice"))
         await b.expect(IncomingCall)
-        first = us.engine.ladder(handle)[0][2]
+        first = us.engine.ladder(handle)[0].text
         assert "Contact: <sip:alice@203.0.113.9:6123>" in first
         assert "Via: SIP/2.0/UDP 203.0.113.9:6123;" in first
         assert us.engine.local_address(handle) == "203.0.113.9"

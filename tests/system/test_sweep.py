@@ -17,6 +17,7 @@ from sipagent.service.config.tree import Config
 from sipagent.service.recordings import RecordingPaths
 from sipagent.service.workers import Duty, Worker
 from sipagent.sip import engine as sip
+from sipagent.sip.ladder import Message, Observer
 
 OFFER = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9000 RTP/AVP 0\r\n"
 
@@ -34,8 +35,10 @@ class Engine:
     def local_address(self, handle: str, trunk: str = "") -> str:
         return "127.0.0.1"
 
-    def ladder(self, handle: str) -> tuple[tuple[float, str, str], ...]:
+    def ladder(self, handle: str) -> tuple[Message, ...]:
         return ()
+
+    def observe(self, observer: Observer) -> None: ...
 
     def ring(self, handle: str, headers: sip.HeaderList = ()) -> None: ...
 

@@ -26,7 +26,7 @@ from sipagent.sip.engine import (
     RegistrationState,
     TrunkAccount,
 )
-from sipagent.sip.ladder import Ladders
+from sipagent.sip.ladder import Ladders, Message, Observer
 from sipagent.sip.locate import Locator
 from sipagent.sip.pjsua2 import messages
 from sipagent.sip.pjsua2.messages import Command, Report
@@ -163,6 +163,16 @@ class Pjsua2Engine:
             return host if host not in ("0.0.0.0", "::") else _route_to("192.0.2.1")
         return _route_to(far_end) or host
 
+    def _listener(self, protocol: str, far_end: str) -> tuple[str, int]:
+        """Our address towards a far end; PJSIP's log does not name it."""
+        for each in self._listening:
+            kind, host, port = parse_listen(each)
+            if kind == protocol.upper():
+                if host in ("0.0.0.0", "::"):
+                    host = self._settings.public_address or _route_to(far_end) or host
+                return host, port
+        return "", 0
+
     def registrations(self) -> Mapping[str, RegistrationChanged]:
         """Present state by trunk name."""
         disabled = {
@@ -178,9 +188,13 @@ class Pjsua2Engine:
         """Counters by name; `restarts` of PJSIP's process among them."""
         return {**self._counters, "restarts": max(0, self._generation - 1), "call_limit": self.max_calls}
 
-    def ladder(self, handle: str) -> tuple[tuple[float, str, str], ...]:
+    def ladder(self, handle: str) -> tuple[Message, ...]:
         """The call's messages so far."""
         return self._ladders.read(handle)
+
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` of every message from now on."""
+        self._ladders.observers.append(observer)
 
     # ---- calls
 
@@ -273,7 +287,9 @@ class Pjsua2Engine:
             case messages.Reported():
                 self._happened(messages.event_of(report))
             case messages.Logged():
-                self._ladders.note(report.call_id, report.direction, report.text, report.at)
+                local = self._listener(report.protocol, report.peer[0])
+                seen = Message(report.at, report.direction, report.text, report.protocol, local, report.peer)
+                self._ladders.note(report.call_id, seen)
             case messages.Began():
                 self._ladders.open(report.handle, report.call_id)
             case messages.Alive():

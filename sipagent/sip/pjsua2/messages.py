@@ -165,6 +165,8 @@ class Logged(msgspec.Struct, frozen=True, tag=True):
     at: float
     direction: str
     text: bytes
+    protocol: str = "UDP"
+    peer: tuple[str, int] = ("", 0)
 
 
 class Began(msgspec.Struct, frozen=True, tag=True):

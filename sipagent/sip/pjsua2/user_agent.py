@@ -279,7 +279,8 @@ class Pjsua2UserAgent:
         else:
             self._in_dialog.sent(logged)
         text = logged.text.encode("utf-8", "surrogateescape")
-        self._send(messages.Logged(logged.call_id, time.monotonic(), logged.direction, text))
+        seen = (logged.direction, text, logged.protocol, logged.peer)
+        self._send(messages.Logged(logged.call_id, time.monotonic(), *seen))
 
     def _complain(self, problem: str) -> None:
         self._send(messages.Complaint(problem))
