@@ -1,7 +1,7 @@
 """The brain: the user's code that leads a conversation."""
 
 from sipagent.brain.base import Brain, Reply
-from sipagent.brain.contract import AgentBrain, Caller, Decline, End, Stay, Tool, Transition
+from sipagent.brain.contract import AgentBrain, Caller, Decline, EarlyMedia, End, Stay, Tool, Transition
 from sipagent.brain.controls import CallControls
 from sipagent.brain.tools import tool
 
@@ -11,6 +11,7 @@ __all__ = [
     "CallControls",
     "Caller",
     "Decline",
+    "EarlyMedia",
     "End",
     "Reply",
     "Stay",

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from inspect import isawaitable
 from typing import Any
 
-from sipagent.brain.contract import AgentBrain, Caller, Decline, End, Stay, Tool, ToolOutcome, Transition
+from sipagent.brain.contract import AgentBrain, Caller, Decline, EarlyMedia, End, Stay, Tool, ToolOutcome, Transition
 from sipagent.brain.controls import CallControls
 from sipagent.brain.tools import ArgumentsError, ToolMethod, tool_methods
 
@@ -30,11 +30,15 @@ class Brain:
 
     call: CallControls
 
-    async def on_offer(self, caller: Caller) -> Decline | None:
-        """Before the call is answered (or, outbound, dialled). Return a `Decline` to refuse it.
+    async def on_offer(self, caller: Caller) -> Decline | EarlyMedia | None:
+        """Before the call is answered (or, outbound, dialled). Return a `Decline` to refuse it, or `EarlyMedia`.
 
         When you take over from a worker that died, `caller.resumed` is set and the call is under way.
         """
+        return None
+
+    async def on_early_media(self) -> str | None:
+        """Audio flows before the answer: the first words. Only after `EarlyMedia`; `greeting` follows the answer."""
         return None
 
     async def greeting(self) -> str | None:

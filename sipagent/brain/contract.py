@@ -55,6 +55,7 @@ class Caller:
     headers: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, Any] = field(default_factory=dict)
     resumed: bool = False  # another worker had this call before and died
+    early_media: bool = True  # the caller can hear us before the answer; false: `EarlyMedia` answers at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,15 @@ class Decline:
     status: int = 603
     reason: str = "Decline"
     contact: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyMedia:
+    """What `on_offer` returns to be heard, and to listen, before the call is answered: `Brain.on_early_media`.
+
+    Inbound, `call.answer()` or `call.reject(…)` then decides about the call. Outbound, what the network plays before
+    the far end answers is heard.
+    """
 
 
 class AgentBrain(Protocol):

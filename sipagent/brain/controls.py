@@ -21,11 +21,24 @@ class CallControls(Protocol):
     def history(self) -> tuple[Mapping[str, Any], ...]:
         """What has been said so far, oldest first: {"role": "user" | "assistant", "text": …}, as heard."""
 
+    @property
+    def answered(self) -> bool:
+        """False before the answer, also while there is early media."""
+
     def set_variable(self, name: str, value: Any) -> None:
         """Keep a value, of a type that JSON has, for the call's record."""
 
     def say(self, text: str) -> None:
         """Speak, after what is being said now."""
+
+    def play(self, path: str) -> None:
+        """Play a WAV file, after what is being said now."""
+
+    def answer(self) -> None:
+        """Answer a caller in early media, when everything said so far has been heard; `Brain.greeting` comes next."""
+
+    def reject(self, status: int = 603, reason: str = "Decline", contact: str = "") -> None:
+        """Refuse a caller in early media, when everything said so far has been heard; as with `Decline`."""
 
     def hangup(self, disposition: str = "") -> None:
         """End the call when everything said so far has been heard to its last sample."""

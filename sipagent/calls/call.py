@@ -21,6 +21,7 @@ class CallState(Enum):
     OFFERED = "offered"  # inbound: the brain is being asked; outbound: the brain is being readied
     DIALLING = "dialling"  # outbound: INVITE sent
     RINGING = "ringing"
+    EARLY = "early"  # audio flows before the answer
     ANSWERED = "answered"  # 200 exchanged, media is being awaited
     CONNECTED = "connected"  # both sides can talk
     ENDING = "ending"
@@ -32,22 +33,34 @@ class CallInput(Enum):
 
     DIAL = "dial"
     RING = "ring"
+    HEAR = "hear"
     ANSWER = "answer"
     CONNECT = "connect"
     HANG_UP = "hang up"
     END = "end"
 
 
-_ALIVE = (CallState.OFFERED, CallState.DIALLING, CallState.RINGING, CallState.ANSWERED, CallState.CONNECTED)
+_ALIVE = (
+    CallState.OFFERED,
+    CallState.DIALLING,
+    CallState.RINGING,
+    CallState.EARLY,
+    CallState.ANSWERED,
+    CallState.CONNECTED,
+)
 
 TRANSITIONS: Final[dict[tuple[CallState, CallInput], CallState]] = {
     (CallState.OFFERED, CallInput.DIAL): CallState.DIALLING,
     (CallState.OFFERED, CallInput.RING): CallState.RINGING,
     (CallState.DIALLING, CallInput.RING): CallState.RINGING,
     (CallState.RINGING, CallInput.RING): CallState.RINGING,
+    (CallState.RINGING, CallInput.HEAR): CallState.EARLY,
+    (CallState.EARLY, CallInput.RING): CallState.EARLY,
+    (CallState.EARLY, CallInput.HEAR): CallState.EARLY,
     (CallState.OFFERED, CallInput.ANSWER): CallState.ANSWERED,
     (CallState.DIALLING, CallInput.ANSWER): CallState.ANSWERED,
     (CallState.RINGING, CallInput.ANSWER): CallState.ANSWERED,
+    (CallState.EARLY, CallInput.ANSWER): CallState.ANSWERED,
     (CallState.ANSWERED, CallInput.CONNECT): CallState.CONNECTED,
     **{(state, CallInput.HANG_UP): CallState.ENDING for state in _ALIVE},
     **{(state, CallInput.END): CallState.ENDED for state in (*_ALIVE, CallState.ENDING)},

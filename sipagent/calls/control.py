@@ -9,6 +9,7 @@ from sipagent.calls.call import Call, CallState, Ending
 from sipagent.calls.changes import Changes
 from sipagent.calls.companion import Companions
 from sipagent.calls.conversation_events import ConversationEvents
+from sipagent.calls.early import EarlyMedia
 from sipagent.calls.inbound import Inbound
 from sipagent.calls.lifecycle import Lifecycle
 from sipagent.calls.media_events import MediaEvents
@@ -34,12 +35,14 @@ class CallControl:
         self.transfers = Transfers(life, Companions(life, self.outbound))
         self._referred = Referred(life, self.transfers)
         inbound = Inbound(life)
+        self.early = EarlyMedia(life)
         self._media = MediaEvents(life)
-        self._talk = ConversationEvents(life, self.outbound.dial)
+        self._talk = ConversationEvents(life, self.outbound.dial, self.early)
         self.sweep = Sweep(life, self._talk.orphaned, lambda: self._referred.handles)
         self._from_engine: Mapping[type, Callable[[Any], None]] = {
             sip.IncomingCall: inbound.incoming,
             sip.Cancelled: inbound.cancelled,
+            sip.EarlySession: self.early.established,
             sip.Confirmed: inbound.confirmed,
             sip.Progress: self._progress,
             sip.Answered: self._answered,
@@ -64,6 +67,7 @@ class CallControl:
         }
         self._from_worker: Mapping[type, Callable[[Call, Any], None]] = {
             messages.Accept: self._talk.accepted,
+            messages.Answer: lambda call, message: self.early.answer(call),
             messages.Reject: self._talk.rejected,
             messages.CallEvent: self._talk.conversation_event,
             messages.Finished: self._talk.finished,

@@ -5,12 +5,11 @@ from typing import Final
 
 import structlog
 
-from sipagent.calls.call import Call, CallInput, CallState, Conversed, Ending
+from sipagent.calls.call import Call, CallState, Conversed
+from sipagent.calls.early import EarlyMedia
 from sipagent.calls.lifecycle import Lifecycle
-from sipagent.errors import ParseError
 from sipagent.rtp import control as media
-from sipagent.service import destinations, messages
-from sipagent.sip.engine import HeaderList
+from sipagent.service import messages
 from sipagent.sip.outcome import Outcome
 
 log = structlog.get_logger(__name__)
@@ -22,9 +21,10 @@ TAKEOVER_S: Final = 12.0  # an orphaned caller hears the apology and is taken ov
 class ConversationEvents:
     """One handler for each message of a worker."""
 
-    def __init__(self, life: Lifecycle, dial: Callable[[Call], None]) -> None:
+    def __init__(self, life: Lifecycle, dial: Callable[[Call], None], early: EarlyMedia) -> None:
         self._life = life
         self._dial = dial
+        self._early = early
 
     def accepted(self, call: Call, message: messages.Accept) -> None:
         """The brain takes the call, anew or from a worker that died."""
@@ -40,20 +40,23 @@ class ConversationEvents:
         elif call.party.direction == "inbound" and call.alive:
             if not live.session.offering:
                 self._life.apply(call)
-            call.move(CallInput.ANSWER)
-            self._life.engine.answer(call.handle, live.body)
+            if message.early_media:
+                self._early.begin(call)
+            else:
+                self._early.answer(call)
         elif call.state is CallState.OFFERED:
+            live.early_media = message.early_media
             self._dial(call)
+        elif call.state is CallState.EARLY:
+            live.early_media = message.early_media
+            self._life.converse_early(call)
 
     def rejected(self, call: Call, message: messages.Reject) -> None:
         """The brain refuses the call, or gives it up."""
         if call.answered:
             self._life.hang_up(call, message.reason or "the brain gave the call up", outcome=Outcome.FAILED)
             return
-        call.ending = Ending(Outcome.REJECTED, "local", message.status, message.reason)
-        if call.handle:
-            self._life.engine.reject(call.handle, message.status, message.reason, _contact(message))
-        self._life.finish(call)
+        self._early.reject(call, message.status, message.reason, message.contact)
 
     def conversation_event(self, call: Call, message: messages.CallEvent) -> None:
         """Something for those who watch; lines and variables are kept for a worker that takes over."""
@@ -115,15 +118,3 @@ class ConversationEvents:
             self._life.hang_up(call, "no worker could take the call", outcome=Outcome.FAILED)
         else:
             self._life.nobody(call)
-
-
-def _contact(message: messages.Reject) -> HeaderList:
-    """Where a caller who is sent elsewhere may be received (RFC 3261 §21.3); nothing that could end the header."""
-    if not 300 <= message.status <= 399 or not message.contact:
-        return ()
-    try:
-        target = destinations.parse(message.contact)
-    except ParseError as problem:
-        log.warning("redirected to what is no destination", call_id=message.call_id, problem=str(problem))
-        return ()
-    return (("Contact", f"<{target.text}>" if target.host else f"<tel:{target.user}>"),)

@@ -48,7 +48,14 @@ class Inbound:
             self._refuse(event.handle, "bad_offer", status, str(problem), session.warning())
             return
         party = messages.Party(
-            "inbound", user_of(event.from_uri) or event.from_uri, event.from_name, number, event.trunk, event.headers
+            "inbound",
+            user_of(event.from_uri) or event.from_uri,
+            event.from_name,
+            number,
+            event.trunk,
+            event.headers,
+            # without an offer it is ours that the 183 carries, and only a PRACK can bring the answer (RFC 3262 §5)
+            early_media=event.offer is not None or "100rel" in event.supports,
         )
         call = Call(new_call_id(), party, trunk, route, {})
         call.handle = event.handle

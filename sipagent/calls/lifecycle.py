@@ -45,6 +45,9 @@ class Live:
         self.released = False
         self.finishing = False
         self.finished = False
+        self.early_media = (
+            False  # inbound: 183 was sent; outbound: the brain wants to hear what comes before the answer
+        )
         self.recording = False  # a file is open
         self.apologising = False  # the caller hears that we lost the thread
         self.connect_after_prompt = False
@@ -196,13 +199,24 @@ class Lifecycle:
 
     def nobody(self, call: Call) -> None:
         """No worker took the call before it was answered."""
-        call.ending = Ending(Outcome.CONGESTED, "local", 503, "no worker")
+        self.refuse(call, 503, "No Worker", (("Retry-After", "5"),), Outcome.CONGESTED)
+
+    def refuse(
+        self,
+        call: Call,
+        status: int,
+        reason: str,
+        headers: sip.HeaderList = (),
+        outcome: Outcome = Outcome.REJECTED,
+    ) -> None:
+        """End a call that is not answered yet; one that is not dialled yet has nobody to be told."""
+        call.ending = Ending(outcome, "local", status, reason)
         if call.handle:
-            self.engine.reject(call.handle, 503, "No Worker", (("Retry-After", "5"),))
+            self.engine.reject(call.handle, status, reason, headers)
         self.finish(call)
 
     def await_media(self, call: Call) -> None:
-        """Connect with the first packet of the far end, or a moment after the ACK."""
+        """Connect with the first packet of the far end, or a moment after the ACK; the same before the answer."""
         if self.live[call.id].heard:
             self.connect(call)
         else:
@@ -211,17 +225,30 @@ class Lifecycle:
     def connect(self, call: Call) -> None:
         """Both sides can talk: the conversation begins."""
         self.cancel_timer(call, "media")
+        if call.state is CallState.EARLY:
+            self.converse_early(call)
         if call.state is not CallState.ANSWERED:
             return
         call.move(CallInput.CONNECT)
         limit = self.config.limits.max_call_seconds
         self.timer(call, "length", limit, lambda: self.hang_up(call, "the longest call allowed"))
-        if call.route.record:
-            path = self.recordings.path(call.id, call.route.record)
-            self.tell_row(call, lambda row, generation: media.Record(row, generation, path))
-            self.live[call.id].recording = True
+        self._record(call)
         if call.place is not None and call.place.worker >= 0:
             self.tell_worker(call, messages.Connected(call.id, self.live[call.id].session.row_rate_hz))
+
+    def converse_early(self, call: Call) -> None:
+        """Both sides can be heard before the answer: the recording begins, and the conversation if it wants to."""
+        self._record(call)
+        if self.live[call.id].early_media:
+            rate_hz = self.live[call.id].session.row_rate_hz
+            self.tell_worker(call, messages.Connected(call.id, rate_hz, answered=False))
+
+    def _record(self, call: Call) -> None:
+        live = self.live[call.id]
+        if call.route.record and not live.recording:
+            path = self.recordings.path(call.id, call.route.record)
+            self.tell_row(call, lambda row, generation: media.Record(row, generation, path))
+            live.recording = True
 
     def accept_answer(self, call: Call, body: bytes) -> bool:
         """Settle our offer by its answer; False when the answer is of no use and the call was ended."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 
-from sipagent.calls.call import Call, CallInput, Ending
+from sipagent.calls.call import Call, CallInput, CallState, Ending
 from sipagent.calls.lifecycle import Lifecycle, new_call_id
 from sipagent.errors import ParseError, RemoteError
 from sipagent.service import messages
@@ -65,6 +65,9 @@ class Outbound:
                 log.warning("early media ignored", call_id=call.id, problem=str(problem))
             else:
                 self._life.apply(call)
+                if call.state is not CallState.EARLY:
+                    call.move(CallInput.HEAR)
+                    self._life.converse_early(call)
 
     def answered(self, event: sip.Answered) -> None:
         """200: the far end took the call."""

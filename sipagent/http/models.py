@@ -62,6 +62,14 @@ class HangupBody(_Body):
     reason: str = Field(default="", max_length=100, pattern=r"^[ -~]*$", description="for the record")
 
 
+class RejectBody(_Body):
+    """How a caller is refused."""
+
+    status: int = Field(default=603, ge=300, le=699, description="SIP status")
+    reason: str = Field(default="", max_length=100, pattern=r"^[ -~]*$", description="left out: that of the status")
+    contact: Target | None = Field(default=None, description="whom to call instead, with a 3xx")
+
+
 class DigitsBody(_Body):
     """Keys to press."""
 

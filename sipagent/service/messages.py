@@ -1,6 +1,7 @@
 """What the signalling plane and a conversation worker say to each other (msgpack over AF_UNIX SEQPACKET).
 
 inbound:   Offer → Accept | Reject;  Accept → (answered by SIP) → Connected;  … → Ended
+           Accept(early_media) → (183) → Connected(answered=False) → Answer → Connected, or Reject
 outbound:  Offer → Accept (the brain is ready) → Connected when the far end answers
 after a worker died: Offer(resumed=True) → Accept → Connected at once
 """
@@ -19,6 +20,7 @@ class Party(msgspec.Struct, frozen=True):
     to_number: str
     trunk: str
     headers: tuple[tuple[str, str], ...] = ()  # P-Asserted-Identity, Diversion, History-Info, X-…
+    early_media: bool = True  # audio can flow before the answer
 
 
 class Talk(msgspec.Struct, frozen=True):
@@ -48,10 +50,14 @@ class Offer(msgspec.Struct, frozen=True, tag=True):
 
 
 class Connected(msgspec.Struct, frozen=True, tag=True):
-    """Both sides can talk: answered, ACKed, and the first RTP has come or been waited for."""
+    """Both sides can talk: answered, ACKed, and the first RTP has come or been waited for.
+
+    With `answered` False it is early media; a second Connected follows when the call is answered.
+    """
 
     call_id: str
     rate_hz: int
+    answered: bool = True
 
 
 class Ended(msgspec.Struct, frozen=True, tag=True):
@@ -112,7 +118,14 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Accept(msgspec.Struct, frozen=True, tag=True):
-    """The brain takes the call."""
+    """The brain takes the call; with `early_media` it wants to talk, or listen, before the answer."""
+
+    call_id: str
+    early_media: bool = False
+
+
+class Answer(msgspec.Struct, frozen=True, tag=True):
+    """Answer a call that was accepted with early media."""
 
     call_id: str
 
@@ -192,4 +205,6 @@ class Pong(msgspec.Struct, frozen=True, tag=True):
 
 
 ToWorker = Offer | Connected | Ended | DigitPressed | TextMessage | TransferResult | HoldChanged | Stop | Ping
-FromWorker = Ready | Accept | Reject | Hangup | PressDigits | Transfer | Hold | SendText | CallEvent | Finished | Pong
+FromWorker = (
+    Ready | Accept | Answer | Reject | Hangup | PressDigits | Transfer | Hold | SendText | CallEvent | Finished | Pong
+)

@@ -51,6 +51,8 @@ class CallHost(Protocol):
 class Setup(Protocol):
     """The half of a call that ends with its answer: `InboundInvite` or `OutboundInvite`."""
 
+    settled: bool  # offer and answer were exchanged reliably before the 2xx
+
     @property
     def deadline(self) -> float | None:
         """When `on_deadline` wants to be called."""

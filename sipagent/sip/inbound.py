@@ -1,6 +1,7 @@
 """A call that comes to us, up to its answer: the UAS core of INVITE (RFC 3261 §13.3) and of 100rel (RFC 3262 §3)."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from sipmessage import Request, Response
 
@@ -8,10 +9,14 @@ from sipagent.sip import message
 from sipagent.sip.body import session_description
 from sipagent.sip.call import Call
 from sipagent.sip.call_state import CallInput, CallState
-from sipagent.sip.engine import Cancelled, HeaderList
+from sipagent.sip.engine import Cancelled, EarlySession, HeaderList
 from sipagent.sip.exchange import Incoming
 from sipagent.sip.reoffer import add_timer
 from sipagent.sip.timing import Repeater, earliest
+
+# A proxy gives an INVITE up three minutes after the last provisional response (timer C).
+REMIND_S: Final = 60.0  # RFC 3261 §13.3.1.1
+REMIND_RELIABLY_S: Final = 150.0  # RFC 3262 §3
 
 
 @dataclass(slots=True)
@@ -39,6 +44,9 @@ class InboundInvite:
         self._queued: list[tuple[int, bytes, HeaderList]] = []  # provisionals behind the one without PRACK
         self._answer: tuple[bytes, HeaderList] | None = None
         self._early_answer: bytes | None = None  # brought by a PRACK when our 18x held the offer
+        self.settled = False  # offer and answer were exchanged reliably, by PRACK (RFC 3262 §5)
+        self._reminder: tuple[int, bytes, HeaderList] | None = None  # the last provisional response
+        self._remind_at: float | None = None
         expires_s = message.integer(request, "Expires")
         self._expires_at = now + expires_s if expires_s else None  # RFC 3261 §13.3.1
 
@@ -46,7 +54,7 @@ class InboundInvite:
     def deadline(self) -> float | None:
         """When `on_deadline` wants to be called."""
         waiting = self._unacknowledged.repeater.deadline if self._unacknowledged else None
-        return earliest(waiting, self._expires_at)
+        return earliest(waiting, self._expires_at, self._remind_at)
 
     def on_deadline(self, now: float) -> None:
         """Repeat a reliable provisional, give up on it, or on the whole INVITE."""
@@ -56,6 +64,10 @@ class InboundInvite:
                 self._refuse(487, "", (), now)
                 self._cancelled("the INVITE expired")
             return
+        if self._remind_at is not None and now >= self._remind_at and self._reminder is not None:
+            self._remind_at = None
+            status, body, headers = self._reminder
+            self.provisional(status, b"" if self.settled else body, headers, now)
         waiting = self._unacknowledged
         if waiting is None:
             return
@@ -86,7 +98,11 @@ class InboundInvite:
             self._unacknowledged = _Reliable(response, self._rseq, Repeater(self.call.host.layer.timers, now))
         if body:
             self.call.local_body = body
+        self._reminder = (status, body, headers)
+        self._remind_at = now + (REMIND_RELIABLY_S if reliable else REMIND_S)
         self.call.host.layer.respond(self.incoming, response, now)
+        if body and not reliable:
+            self.call.host.emit(EarlySession(self.call.handle))
         self.call.host.watch(self.call)
 
     def answer(self, body: bytes, headers: HeaderList, now: float) -> None:
@@ -98,15 +114,17 @@ class InboundInvite:
             return
         if not self.call.step(CallInput.ANSWER):
             return
-        self._expires_at = None
-        # The SDP that a reliable 18x carried was the answer: repeating it in the 2xx is allowed only as a copy.
-        response = self._make(200, "", headers, body)
+        self._expires_at = self._remind_at = None
+        # After an unreliable 18x with SDP the 2xx repeats it (RFC 3261 §13.2.1). After a PRACK it would be a new offer,
+        # or, when the session has been changed meanwhile, a lie (RFC 6337 §3.1.1).
+        response = self._make(200, "", headers, b"" if self.settled else body)
         add_timer(response, self._terms)
         self.call.session_timer.answered(now)
-        self.call.local_body, self.call.remote_body = body, self.offer
-        delayed = self.offer is None and self._early_answer is None
+        if not self.settled:
+            self.call.local_body = body
+        self.call.remote_body = self._early_answer or self.offer
         self.call.host.layer.respond(self.incoming, response, now)
-        self.call.await_ack(self.incoming, response, delayed, now)
+        self.call.await_ack(self.incoming, response, self.offer is None and not self.settled, now)
 
     def reject(self, status: int, reason: str, headers: HeaderList, now: float) -> None:
         """A final refusal."""
@@ -140,12 +158,13 @@ class InboundInvite:
         if waiting is None or rack != [str(waiting.sequence), str(sequence), "INVITE"]:
             self.call.respond(incoming, 481, now)
             return
-        self._unacknowledged = None
         body = session_description(incoming.request)
-        if body is not None and self.offer is None and self._early_answer is None:
-            self._early_answer = body
-            self.call.respond(incoming, 200, now)
-        elif body is not None:
+        self._unacknowledged = None
+        answer = body if self.offer is None and not self.settled else None
+        if waiting.response.body and not self.settled and (self.offer is not None or answer is not None):
+            self.settled, self._early_answer = True, answer
+            self.call.host.emit(EarlySession(self.call.handle, answer))
+        if body is not None and answer is None:
             self.call.reoffers.on_offer(incoming, body, now)
         else:
             self.call.respond(incoming, 200, now)

@@ -18,6 +18,8 @@ class OutboundInvite:
 
     def __init__(self, call: Call, exchange: Exchange) -> None:
         self.call, self.exchange = call, exchange
+        self.settled = False  # a reliable response has answered our offer
+        self._answers: dict[str, bytes] = {}  # in provisional responses, by To tag
         self._early: dict[str, Dialog] = {}  # by To tag
         self._rseq: dict[str, int] = {}
         self._acks: dict[str, Exchange] = {}
@@ -82,6 +84,8 @@ class OutboundInvite:
         self.call.learn(response)
         if not self._acknowledge(tag, response, now):
             return
+        if body := _body(response):
+            self._answers[tag] = body
         if self.call.state is CallState.RINGING:
             self.call.host.emit(
                 Progress(
@@ -100,6 +104,7 @@ class OutboundInvite:
         if last is not None and rseq != last + 1:
             return False
         self._rseq[tag] = rseq
+        self.settled = self.settled or _body(response) is not None
         sequence, _ = message.cseq(response)
         prack = dialog.request("PRACK")
         prack.headers.add("RAck", f"{rseq} {sequence} INVITE")
@@ -126,7 +131,8 @@ class OutboundInvite:
             self.call.host.index(self.call, dialog)
             self.call.learn(response)
             self.call.session_timer.accepted(message.header_list(response), now)
-            self.call.remote_body = _body(response)
+            # a 2xx that repeats no answer leaves the one of a reliable 18x (RFC 3262 §5)
+            self.call.remote_body = _body(response) or self._answers.get(tag)
             self.call.host.emit(Answered(self.call.handle, self.call.remote_body, message.header_list(response)))
             self.call.reoffers.pump(now)
             self.call.host.watch(self.call)

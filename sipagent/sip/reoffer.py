@@ -164,6 +164,9 @@ class Reoffers:
             self._busy(incoming, now)
         elif self._sent is not None:
             call.respond(incoming, 491, now)
+        elif not call.confirmed and call.setup is not None and not call.setup.settled:
+            # the INVITE's own offer has no answer yet that they know of
+            self._refuse_early(incoming, now)
         else:
             self._take(incoming, now)
 
@@ -229,6 +232,13 @@ class Reoffers:
         call.host.layer.respond(incoming, response, now)
         if method == "INVITE":
             call.await_ack(incoming, response, not incoming.request.body, now)
+
+    def _refuse_early(self, incoming: Incoming, now: float) -> None:
+        """RFC 3311 §5.2: 491 when that offer was ours, 500 when it was theirs."""
+        if self._call.outbound:
+            self._call.respond(incoming, 491, now)
+        else:
+            self._busy(incoming, now)
 
     def _busy(self, incoming: Incoming, now: float) -> None:
         wait_s = self._call.host.layer.rng.randrange(0, RETRY_AFTER_LIMIT_S + 1)

@@ -40,6 +40,9 @@ class FakeEngine:
         self.asked.append(("place", handle, call))
         return handle
 
+    def ladder(self, handle: str) -> tuple[Any, ...]:
+        return ()
+
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments: self.asked.append((name, *arguments))
 

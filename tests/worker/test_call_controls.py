@@ -34,7 +34,7 @@ class Recorder:
         self.sent: list[FromWorker] = []
         self.work: list[Callable[[], Awaitable[None]]] = []
         self.said: list[str] = []
-        self.hangups = 0
+        self.hangups = self.answers = 0
 
     async def say(self, text: str) -> None:
         self.said.append(text)
@@ -42,8 +42,23 @@ class Recorder:
     async def hang_up(self) -> None:
         self.hangups += 1
 
+    async def play(self, path: str) -> None:
+        self.said.append(path)
+
+    async def answer(self) -> None:
+        self.answers += 1
+
     def controls(self) -> Controls:
-        return Controls(offer("x:X"), self.sent.append, self.work.append, self.say, self.hang_up, [])
+        return Controls(
+            offer("x:X"),
+            self.sent.append,
+            self.work.append,
+            self.say,
+            self.play,
+            self.answer,
+            self.hang_up,
+            [],
+        )
 
 
 def test_digits_texts_and_holds_are_messages_to_the_signalling_plane() -> None:

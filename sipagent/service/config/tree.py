@@ -126,6 +126,7 @@ class Limits(_Table, frozen=True):
     max_calls: Count = 100  # at once
     max_call_seconds: Seconds = 3600.0  # then the call is ended; 0 = never
     ring_seconds: Annotated[float, msgspec.Meta(gt=0)] = 45.0  # a call that we place is given up after so long
+    early_media_seconds: Annotated[float, msgspec.Meta(gt=0)] = 120.0  # a caller whom nobody answers is then refused
     drain_seconds: Seconds = 300.0  # calls may go on for so long after SIGTERM
     full_status: Literal[486, 503] = 503  # answer when max_calls is reached
     retry_after_seconds: Annotated[int, msgspec.Meta(ge=0)] = 10  # said with it

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from sipagent.brain.contract import Caller
+from sipagent.brain.contract import Caller, Decline
 from sipagent.service.messages import CallEvent, FromWorker, Hold, Offer, PressDigits, SendText, Transfer
 
 
@@ -24,14 +24,19 @@ class Controls:
         send: Callable[[FromWorker], None],
         post: Callable[[Callable[[], Awaitable[None]]], None],
         say: Callable[[str], Awaitable[None]],
+        play: Callable[[str], Awaitable[None]],
+        answer: Callable[[], Awaitable[None]],
         hang_up: Callable[[], Awaitable[None]],
         transcript: Sequence[Mapping[str, Any]],
     ) -> None:
-        self._call_id, self._send, self._post, self._say, self._hang_up = offer.call_id, send, post, say, hang_up
+        self._call_id, self._send, self._post = offer.call_id, send, post
+        self._say, self._play, self._answer, self._hang_up = say, play, answer, hang_up
         self._variables = dict(offer.variables)
         self._transcript = transcript
         self._transferred: asyncio.Future[str] | None = None
+        self.answered = offer.resumed
         self.ending: str | None = None
+        self.refusal = Decline(480, "Temporarily Unavailable")  # of a caller whom nobody answers
         party = offer.party
         self.caller = Caller(
             call_id=offer.call_id,
@@ -43,6 +48,7 @@ class Controls:
             headers=dict(party.headers),
             variables=dict(offer.variables),
             resumed=offer.resumed,
+            early_media=party.early_media,
         )
 
     @property
@@ -69,6 +75,21 @@ class Controls:
         """Speak, after what is being said."""
         if text:
             self._post(lambda: self._say(text))
+
+    def play(self, path: str) -> None:
+        """Play a file, after what is being said."""
+        self._post(lambda: self._play(path))
+
+    def answer(self) -> None:
+        """Answer when everything said has been heard."""
+        if not self.answered:
+            self._post(self._answer)
+
+    def reject(self, status: int = 603, reason: str = "Decline", contact: str = "") -> None:
+        """Refuse when everything said has been heard."""
+        if self.ending is None:
+            self.refusal = Decline(status, reason, contact)
+        self.hangup("rejected")
 
     def hangup(self, disposition: str = "") -> None:
         """End the call when everything said has been heard."""

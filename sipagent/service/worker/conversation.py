@@ -1,21 +1,26 @@
 """A cascaded conversation: one call's row, the pipeline, and the brain that leads it.
 
 Offer ──► brain built, on_offer ──► Accept ──► Connected ──► greeting ──► turns … ──► Ended, or Hangup
-                             └────► Reject
+                             ├────► Reject
+                             └────► Accept(early_media) ──► Connected(answered=False) ──► on_early_media ──► turns …
+                                        ──► Answer ──► Connected ──► greeting,  or Reject
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import structlog
 
 from sipagent.brain.base import Brain
+from sipagent.brain.contract import Decline, EarlyMedia
 from sipagent.brain.loader import build_brain
 from sipagent.brain.responder import BrainResponder
 from sipagent.codecs.resample import resample
+from sipagent.errors import ConfigError
 from sipagent.pipeline.cascaded import cascaded
 from sipagent.pipeline.context import Context, Message
 from sipagent.pipeline.conversation import Conversation
@@ -25,6 +30,7 @@ from sipagent.rtp.port import RowPort
 from sipagent.rtp.table import CallTable
 from sipagent.service.messages import (
     Accept,
+    Answer,
     Connected,
     DigitPressed,
     Ended,
@@ -39,6 +45,7 @@ from sipagent.service.messages import (
     TransferResult,
 )
 from sipagent.service.worker.answering import AnsweredCall
+from sipagent.service.worker.clip import read_clip
 from sipagent.service.worker.controls import Controls, plain
 from sipagent.service.worker.models import Loaded, Models
 from sipagent.service.worker.notes import Notes
@@ -73,15 +80,26 @@ class CascadedCall:
         self._work: asyncio.Queue[Work] = asyncio.Queue(MAX_WORK)
         self._connected, self._ended = asyncio.Event(), asyncio.Event()
         self._end_reason = ""
-        self._accepted = False
-        self._connected_at = 0.0
+        self._accepted = self._early_media = False
+        self._answered_at = 0.0
+        self._answering: asyncio.Task[None] | None = None
         self._notes = Notes(offer.call_id, send, offer.history)
-        self._controls = Controls(offer, send, self._post, self._say, self._end_after_answer, self._notes.transcript)
+        self._controls = Controls(
+            offer,
+            send,
+            self._post,
+            self._say,
+            self._play,
+            self._answer_when_heard,
+            self._end_after_answer,
+            self._notes.transcript,
+        )
         self._answered = AnsweredCall(self._controls, self._notes)
         self._brain: Brain | None = None
         self._port: RowPort[SpeechEvent] | None = None
         self._responder: BrainResponder | None = None
         self._conversation: Conversation | None = None
+        self._greeting: Work = _nothing
 
     # ---- what the worker calls
 
@@ -94,7 +112,7 @@ class CascadedCall:
             if await self._taken(brain, settings):
                 loaded = await self._models.cascaded(settings.worker)
                 self._accepted = True
-                self._send(Accept(self._offer.call_id))
+                self._send(Accept(self._offer.call_id, self._early_media))
                 await self._connected.wait()
                 if not self._ended.is_set():
                     await self._converse(brain, settings, loaded)
@@ -103,9 +121,6 @@ class CascadedCall:
 
     async def give_up(self) -> None:
         """After an error: refuse the call, or say sorry and hang up."""
-        if not self._accepted:
-            self._send(Reject(self._offer.call_id, 500, "Server Internal Error"))
-            return
         if self._port is not None and self._apology is not None and not self._ended.is_set():
             self._port.flush()
             self._port.set_gain(1.0)
@@ -114,13 +129,14 @@ class CascadedCall:
             while self._port.waiting() and time.monotonic() < give_up_at and not self._ended.is_set():
                 self._port.pump()
                 await asyncio.sleep(0.1)
-        self._send(Hangup(self._offer.call_id, "error"))
+        self._controls.refusal = Decline(500, "Server Internal Error")
+        self._send(self._last_word("error"))
 
     def finish(self) -> None:
         """The last word, for the record."""
         usage = {name: round(value, 2) for name, value in self._notes.usage.items()}
-        if self._connected_at:
-            usage["duration_seconds"] = round(time.monotonic() - self._connected_at, 2)
+        if self._answered_at:
+            usage["duration_seconds"] = round(time.monotonic() - self._answered_at, 2)
         disposition = self._controls.ending or ""
         transcript = tuple(self._notes.transcript)
         self._send(Finished(self._offer.call_id, transcript, self._collected_vars(), usage, disposition))
@@ -133,7 +149,9 @@ class CascadedCall:
     def receive(self, message: ToWorker) -> None:
         """A message of the signalling plane."""
         match message:
-            case Connected():
+            case Connected(answered=answered):
+                if answered:
+                    self._far_end_answered()
                 self._connected.set()
             case Ended(reason=reason):
                 self._end_reason = reason
@@ -155,19 +173,27 @@ class CascadedCall:
     async def _taken(self, brain: Brain, settings: TalkSettings) -> bool:
         try:
             async with asyncio.timeout(settings.worker.offer_seconds):
-                decline = await brain.on_offer(self._controls.caller)
+                decision = await brain.on_offer(self._controls.caller)
         except TimeoutError:
             log.warning("brain did not decide about the call in time", seconds=settings.worker.offer_seconds)
             self._send(Reject(self._offer.call_id, 503, "Service Unavailable"))
             return False
-        if decline is not None:
-            self._send(Reject(self._offer.call_id, decline.status, decline.reason, decline.contact))
-        return decline is None and not self._ended.is_set()
+        if isinstance(decision, Decline):
+            self._send(_reject(self._offer.call_id, decision))
+            return False
+        self._early_media = isinstance(decision, EarlyMedia)
+        return not self._ended.is_set()
+
+    def _last_word(self, reason: str) -> FromWorker:
+        """What ends the call from our side: a caller whom we have not answered is refused."""
+        waits = self._offer.party.direction == "inbound" and not self._controls.answered
+        if waits or not self._accepted:
+            return _reject(self._offer.call_id, self._controls.refusal)
+        return Hangup(self._offer.call_id, reason)
 
     # ---- while both sides can talk
 
     async def _converse(self, brain: Brain, settings: TalkSettings, loaded: Loaded) -> None:
-        self._connected_at = time.monotonic()
         offer = self._offer
         port = self._port = RowPort(self._table, offer.row, offer.generation, SpeechEvent)
         self._notes.attach(port)
@@ -181,18 +207,27 @@ class CascadedCall:
             on_frame=self._on_frame,
             fallback=self._apology,
         )
+        self._greeting = partial(self._greet, brain, conversation, settings)
         self._watch.add(offer.row, self)
         try:
             async with asyncio.TaskGroup() as group:
-                work = group.create_task(self._work_forever(lambda: self._greet(brain, conversation, settings)))
+                early = not self._controls.answered
+                first = partial(self._greet_early, brain, conversation, settings) if early else self._greeting
+                work = group.create_task(self._work_forever(first))
                 reason = await conversation.run()
                 work.cancel()
         finally:
             self._watch.remove(offer.row)
+            if self._answering is not None:
+                self._answering.cancel()
             await self._responder.close()
         if not self._ended.is_set():
             self._controls.ending = self._controls.ending or reason
-            self._send(Hangup(offer.call_id, self._controls.ending))
+            self._send(self._last_word(self._controls.ending))
+
+    async def _greet_early(self, brain: Brain, conversation: Conversation, settings: TalkSettings) -> None:
+        if text := await self._hook(brain.on_early_media()):
+            await conversation.say(text, interruptible=settings.pipeline.talk.greeting_interruptible)
 
     async def _greet(self, brain: Brain, conversation: Conversation, settings: TalkSettings) -> None:
         talk = settings.pipeline.talk
@@ -244,6 +279,31 @@ class CascadedCall:
         if self._conversation is not None:
             await self._conversation.say(text)
 
+    async def _play(self, path: str) -> None:
+        if self._conversation is not None:
+            try:
+                clip = await asyncio.to_thread(read_clip, path, "play")
+            except ConfigError as problem:
+                self._notes.event("warning", problem=str(problem))
+            else:
+                await self._conversation.play(clip)
+
+    async def _answer_when_heard(self) -> None:
+        """In a task of its own: keys and texts need not wait for the end of an announcement."""
+        if self._conversation is not None and self._answering is None:
+            self._answering = asyncio.create_task(self._answer_behind(self._conversation))
+
+    async def _answer_behind(self, conversation: Conversation) -> None:
+        await conversation.wait_until_played()
+        if not self._ended.is_set():
+            self._send(Answer(self._offer.call_id))
+
+    def _far_end_answered(self) -> None:
+        self._answered_at = time.monotonic()
+        early, self._controls.answered = not self._controls.answered, True
+        if early and self._conversation is not None:
+            self._post(self._greeting)
+
     async def _digit(self, digit: str, duration_ms: int) -> None:
         if self._conversation is not None:
             await self._conversation.digit(digit, duration_ms)
@@ -271,6 +331,10 @@ class CascadedCall:
             return dict(self._controls.variables)
 
 
+def _reject(call_id: str, decline: Decline) -> Reject:
+    return Reject(call_id, decline.status, decline.reason, decline.contact)
+
+
 def _context_of(history: tuple[Mapping[str, Any], ...]) -> Context:
     """The conversation so far, of a call that another worker led."""
     roles = ("user", "assistant")
@@ -279,3 +343,7 @@ def _context_of(history: tuple[Mapping[str, Any], ...]) -> Context:
         for line in history
         if line.get("role") in roles and line.get("text")
     )
+
+
+async def _nothing() -> None:
+    pass

@@ -15,6 +15,7 @@ from sipagent.sip.engine import (
     Answered,
     Cancelled,
     Confirmed,
+    EarlySession,
     Ended,
     EngineEvent,
     HeaderList,
@@ -64,6 +65,7 @@ class Call(pj.Call):  # type: ignore[misc]
         self._described = False  # a 183 has carried it
         self._answered = self._over = self._asked = self._reoffering = self._challenged = False
         self._accepted: Response | None = None
+        self._early: bytes | None = None  # what a provisional response answered to our offer
 
     # ---- what we do
 
@@ -79,6 +81,8 @@ class Call(pj.Call):  # type: ignore[misc]
             if body:
                 self._body, self._described = text_of(body), True
             self.answer(parameters(status, headers=headers, body=body))
+            if body:
+                self._host.emit(EarlySession(self.handle))  # PJSIP tells nobody of a PRACK
 
     def accept(self, body: bytes, headers: HeaderList) -> None:
         """200."""
@@ -164,6 +168,7 @@ class Call(pj.Call):  # type: ignore[misc]
             return
         if 100 < status < 200 and not self._answered:
             body = session_description(response)
+            self._early = body or self._early
             self._host.emit(Progress(self.handle, status, response.phrase, body, message.header_list(response)))
         elif status >= 200 and self._reoffering:
             self._reoffered(status, response)
@@ -206,7 +211,8 @@ class Call(pj.Call):  # type: ignore[misc]
         elif not self._answered and self._accepted is not None:
             self._answered = True
             response = self._accepted
-            self._host.emit(Answered(self.handle, session_description(response), message.header_list(response)))
+            body = session_description(response) or self._early
+            self._host.emit(Answered(self.handle, body, message.header_list(response)))
 
     def _reoffered(self, status: int, response: Response) -> None:
         if status in (401, 407) and not self._challenged:
