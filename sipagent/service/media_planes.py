@@ -34,7 +34,7 @@ class MediaHandlers:
 
 
 class MediaPlane:
-    """One media plane, its call table and its ears; each process is started again when it dies."""
+    """One media plane, its call table and its ears; `start` both. Each is started again when it dies."""
 
     def __init__(
         self,
@@ -55,6 +55,11 @@ class MediaPlane:
         self.restarts = 0
         self.retired_counters = np.zeros(len(COUNTERS), np.int64)  # of rows whose calls are over
         self.ready = asyncio.Event()
+        self._media: Plane | None = None
+        self._ears: Plane | None = None
+
+    def start(self) -> None:
+        """Start both processes."""
         self._start_media()
         self._start_ears()
 
@@ -65,14 +70,16 @@ class MediaPlane:
     async def stop(self) -> None:
         """Close every row and both processes."""
         self._stopping = True
-        self.send(Shutdown())
-        try:
-            async with asyncio.timeout(2.0):
-                await self._media.gone.wait()
-        except TimeoutError:
-            self._media.kill()
-        self._ears_channel.close()
-        self._ears.kill()
+        if self._media is not None:
+            self.send(Shutdown())
+            try:
+                async with asyncio.timeout(2.0):
+                    await self._media.gone.wait()
+            except TimeoutError:
+                self._media.kill()
+        if self._ears is not None:
+            self._ears_channel.close()
+            self._ears.kill()
         os.close(self._ears_wake_fd)
         os.close(self.table_fd)
 
@@ -81,6 +88,19 @@ class MediaPlane:
         stalled_ns = time.monotonic_ns() - int(self.table.plane[PLANE_COUNTER["heartbeat_ns"]])
         return self.ready.is_set() and stalled_ns < STALLED_AFTER_S * 1e9
 
+    def pacing_ms(self) -> float:
+        """How late 99 % of the ticks of the last ten seconds began at most, or how long there has been none."""
+        table = self.table.plane
+        stalled_ms = (time.monotonic_ns() - int(table[PLANE_COUNTER["heartbeat_ns"]])) / 1e6
+        if self.ready.is_set() and stalled_ms > STALLED_AFTER_S * 1000:
+            return stalled_ms
+        return int(table[PLANE_COUNTER["pacing_p99_us"]]) / 1000
+
+    @property
+    def calls(self) -> int:
+        """Rows in use."""
+        return int(np.count_nonzero(self.table.active))
+
     def gauges(self, row: int) -> dict[str, float]:
         """Live quality figures of a row, by name."""
         return {name: round(float(self.table.gauges[row, index]), 3) for name, index in GAUGE.items()}
@@ -88,7 +108,7 @@ class MediaPlane:
     @property
     def pids(self) -> dict[str, int]:
         """Process ids by plane name."""
-        return {"media": self._media.pid, "ears": self._ears.pid}
+        return {name: plane.pid for name, plane in (("media", self._media), ("ears", self._ears)) if plane is not None}
 
     def _start_media(self) -> None:
         ours, theirs = channel.pair()

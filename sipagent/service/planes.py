@@ -22,7 +22,7 @@ PR_SET_NAME: Final = 15
 MEDIA: Final = "sipagent.rtp.process"
 EARS: Final = "sipagent.rtp.vad.process"
 WORKER: Final = "sipagent.service.worker.process"
-PRELOAD: Final = ["sipagent.cli", MEDIA, EARS, WORKER]
+PRELOAD: Final = [__name__, MEDIA, EARS, WORKER]
 
 _context = multiprocessing.get_context("forkserver")
 
@@ -37,6 +37,17 @@ def prepare() -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reports its use otherwise
     _context.set_forkserver_preload(PRELOAD)
     multiprocessing.forkserver.ensure_running()
+
+
+async def loaded() -> None:
+    """Return when the fork server has loaded its modules: to start a plane earlier would hold up the event loop."""
+    first = _context.Process(target=_nothing, daemon=True)
+    await asyncio.to_thread(first.start)
+    await asyncio.to_thread(first.join)
+
+
+def _nothing() -> None:
+    pass
 
 
 class Transferable:

@@ -71,15 +71,22 @@ class Service:
         self.http = HttpServer(config, HttpControl(self.control)) if config.http.listen else None
 
     async def start(self) -> None:
-        """Bind everything and begin to register; raises ConfigError."""
-        opening = asyncio.ensure_future(self.records.open())  # in its thread, before anything can be written
-        for plane in self.planes:
-            await plane.ready.wait()
-        await self.engine.start(self.control.on_engine)
-        self.workers.start(tuple((plane.table_fd, plane.table.rows) for plane in self.planes))
-        await opening
-        if self.http is not None:
-            await self.http.start()
+        """Begin to register, bind everything, start the planes; raises ConfigError.
+
+        REGISTER leaves first: its answer and the modules of the others take their time together. A call that comes
+        before there are rows gets 503 with Retry-After; the registrar alone would have refused it too.
+        """
+        async with asyncio.TaskGroup() as starting:
+            starting.create_task(self.records.open())  # in its thread, before anything can be written
+            await self.engine.start(self.control.on_engine)
+            if self.http is not None:
+                starting.create_task(self.http.start())
+            await planes.loaded()
+            for plane in self.planes:
+                plane.start()
+            self.workers.start(tuple((plane.table_fd, plane.table.rows) for plane in self.planes))
+            for plane in self.planes:
+                await plane.ready.wait()
         self.running = True
         log.info("listening", sip=self.engine.listening(), http=self.config.http.listen or "off")
 
