@@ -320,7 +320,7 @@ class UserAgent:
         if request.method not in _METHODS:
             self._refuse(incoming, 405, now, headers=(("Allow", ALLOW),))
         elif not dialog.in_order(request):
-            self._refuse(incoming, 500, now, "CSeq out of order")  # RFC 3261 §12.2.2
+            self._refuse(incoming, 500, now, "Out of Order")  # RFC 3261 §12.2.2
         elif request.method == "OPTIONS":
             self._answer_options(incoming, now)
         else:

@@ -2,9 +2,11 @@
 
     caller(invite(), recv(180, optional=True), recv(200), ack(), bye(), recv(200))
     callee(recv("INVITE"), reply(180), reply(200, body=SDP), recv("ACK"), recv("BYE"), reply(200))
+    registrar(recv("REGISTER"), reply(200))
 
 As a caller sipp writes From and To from its own side; as a callee it keeps what the INVITE said in variables, so that
-it can send requests within the dialog. `Raw` text may use sipp's keywords ([branch], [call_id], …).
+it can send requests within the dialog; `recv(…, keep=True)` keeps those of another request, for `reply(…, recall=…)`.
+A step that is text is XML and may use sipp's keywords ([branch], [call_id], …).
 """
 
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ _CALLER_HEAD = """{method} {uri} SIP/2.0
 Via: SIP/2.0/[transport] [local_ip]:[local_port];branch={branch};rport
 From: "S. Ipp" <sip:sipp@[local_ip]:[local_port]>;tag=[pid]f[call_number]
 To: <sip:[service]@[remote_ip]:[remote_port]>{to_tag}
-Call-ID: [call_id]
+Call-ID: {call_id}
 CSeq: {cseq} {cseq_method}
 Max-Forwards: 70
 """
@@ -56,6 +58,7 @@ class Request:
     contact: bool = True
     tag: str = TAG
     repeat: bool = True
+    call_id: str = "[call_id]"  # another one that sipp takes for the same: "OTHER///[call_id]"
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Recv:
     lacks: str = ""
     auth: bool = False
     timeout_ms: int = 8000
-    keep: bool = False
+    keep: bool = False  # its From, To, Via, CSeq and Contact
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,11 @@ def callee(*steps: Step) -> str:
     return _scenario(steps, callee_side=True)
 
 
+def registrar(*steps: Step) -> str:
+    """A scenario in which sipp waits for a request that begins no call."""
+    return _scenario(steps, callee_side=False)
+
+
 def _scenario(steps: tuple[Step, ...], callee_side: bool) -> str:
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', '<scenario name="generated">']
     last_invite = 0
@@ -143,10 +151,10 @@ def _scenario(steps: tuple[Step, ...], callee_side: bool) -> str:
         elif isinstance(step, Pause):
             lines.append(f'<pause milliseconds="{step.ms}"/>')
         elif isinstance(step, Recv):
-            first = callee_side and not remembered and step.what == "INVITE"
-            remembered = remembered or first
+            keep = step.keep or (callee_side and not remembered and step.what == "INVITE")
+            remembered = remembered or keep
             variables += 1
-            lines.append(_recv(step, first, variables))
+            lines.append(_recv(step, keep, variables))
         elif isinstance(step, Reply):
             lines.append(_send(_reply(step), retrans=200 <= step.status < 300 and bool(step.body), callee=True))
         else:
@@ -155,7 +163,7 @@ def _scenario(steps: tuple[Step, ...], callee_side: bool) -> str:
             text = _request(step, callee_side, index - last_invite)
             lines.append(_send(text, retrans=step.repeat and step.method != "ACK", callee=False))
     lines.append("</scenario>")
-    if callee_side:
+    if remembered:
         lines.insert(-1, '<Reference variables="from,to,target,via,seq"/>')
     return "\n".join(lines)
 
@@ -170,6 +178,7 @@ def _request(step: Request, callee_side: bool, back: int) -> str:
         cseq=step.cseq,
         cseq_method=step.cseq_method or step.method,
         tag=step.tag,
+        call_id=step.call_id,
     )
     text += (_CONTACT if step.contact else "") + step.headers
     return text + _tail(step.body, step.content_type)
@@ -199,7 +208,7 @@ def _send(text: str, retrans: bool, callee: bool) -> str:
     return f"<send{attribute}><![CDATA[\n{text}]]></send>"
 
 
-def _recv(step: Recv, first: bool, number: int) -> str:
+def _recv(step: Recv, keep: bool, number: int) -> str:
     kind = "response" if isinstance(step.what, int) else "request"
     attributes = f'{kind}="{step.what}" timeout="{step.timeout_ms}"'
     if step.optional:
@@ -207,7 +216,7 @@ def _recv(step: Recv, first: bool, number: int) -> str:
     if step.auth:
         attributes += ' auth="true"'
     actions = ""
-    if first:
+    if keep:
         for header, name in (("From:", "from"), ("To:", "to"), ("Via:", "via"), ("CSeq:", "seq")):
             actions += f'<ereg regexp=".*" search_in="hdr" header="{header}" assign_to="{name}"/>'
         actions += '<ereg regexp="sip:[^&gt;]*" search_in="hdr" header="Contact:" assign_to="target"/>'
