@@ -3,7 +3,7 @@
 Listening ─ Keypad ─ [Responding] ─ Sentences ─ [Synthesis] ─ Playout         [ ] = has a mailbox
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any, Final
@@ -58,14 +58,18 @@ class CascadedOptions:
 GROUPS: Final[Mapping[str, Any]] = {group.name: group.type for group in fields(CascadedOptions)}
 
 
-def options_from(mapping: Mapping[str, Any]) -> CascadedOptions:
-    """Options from one flat mapping, such as a route's; raises ConfigError for a name or a type that is wrong."""
+def options_from(mapping: Mapping[str, Any], others: Collection[str] = ()) -> CascadedOptions:
+    """Options from one flat mapping, such as a route's; raises ConfigError for a name or a type that is wrong.
+
+    `others` are names that whoever asks knows besides, for "did you mean".
+    """
     owners = {option.name: group for group, kind in GROUPS.items() for option in fields(kind)}
     chosen: dict[str, dict[str, Any]] = {}
     for name, value in mapping.items():
         if name not in owners:
-            near = get_close_matches(name, owners, 1)
-            raise ConfigError(f"options.{name}", "is no option of a cascaded conversation", *_did_you_mean(near))
+            near = get_close_matches(name, (*owners, *others), 1)
+            fix = f"did you mean {near[0]}?" if near else "docs/configuration.md lists them"
+            raise ConfigError(f"options.{name}", "is no option of a cascaded conversation", fix)
         chosen.setdefault(owners[name], {})[name] = value
     try:
         return msgspec.convert(chosen, CascadedOptions)
@@ -128,7 +132,3 @@ def cascaded(
         task=options.task,
         on_frame=on_frame,
     )
-
-
-def _did_you_mean(near: Sequence[str]) -> tuple[str, ...]:
-    return (f"did you mean {near[0]}?",) if near else ()

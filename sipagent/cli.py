@@ -83,7 +83,8 @@ def check(config: ConfigFile = DEFAULT_CONFIG) -> None:
             failed = failed or finding.problem
             word = "[red]error  [/]" if finding.problem else "[yellow]warning[/]"
             out.print(f"{word} [bold]{escape(finding.field)}[/]: {escape(finding.text)}")
-            out.print(f"        {escape(finding.fix)}", style="dim")
+            if finding.fix:
+                out.print(f"        {escape(finding.fix)}", style="dim")
     if failed:
         raise typer.Exit(1)
     out.print(f"[green]ok[/] {escape(str(config))}: {len(settings.trunk)} trunks, {len(settings.route)} routes")

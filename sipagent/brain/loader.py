@@ -1,6 +1,7 @@
 """From "module:Class" in a route to a brain."""
 
 import importlib
+import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,14 +29,16 @@ def load_brain(reference: str, field: str = "route.brain") -> type[Any]:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as problem:
         if problem.name is not None and (module_name == problem.name or module_name.startswith(problem.name + ".")):
-            fix = f"put {module_name.replace('.', '/')}.py into the working directory, or install its package"
+            file = f"{module_name.replace('.', '/')}.py"
+            fix = f"put {file} into a folder of conversation.brain_paths, or install its package"
             raise ConfigError(field, f"there is no module {module_name!r}", fix) from problem
         raise ConfigError(field, f"module {module_name!r} needs {problem.name!r}", "install it") from problem
     except Exception as problem:  # the user's code runs here: whatever it raises is a fault in what the field names
         raise ConfigError(field, f"module {module_name!r} cannot be imported: {_where(problem)}") from problem
     kind = getattr(module, class_name, None)
     if not isinstance(kind, type):
-        known = [name for name, value in vars(module).items() if isinstance(value, type) and _missing(value) == []]
+        classes = [value for value in vars(module).values() if isinstance(value, type) and value is not Brain]
+        known = [value.__name__ for value in classes if not _missing(value)]
         raise ConfigError(
             field, f"module {module_name!r} has no class {class_name!r}", f"it has {', '.join(known) or 'none'}"
         )
@@ -44,6 +47,20 @@ def load_brain(reference: str, field: str = "route.brain") -> type[Any]:
             field, f"{reference} is no brain: it lacks {', '.join(missing)}", "derive it from sipagent.brain.Brain"
         )
     return kind
+
+
+def check_options(kind: type[Any], reference: str, options: Mapping[str, Any], field: str) -> None:
+    """Raise ConfigError, naming `field`, when a brain cannot be made with these keywords."""
+    try:
+        signature = inspect.signature(kind)
+    except ValueError:  # not written in Python: the call itself will tell
+        return
+    try:
+        signature.bind(**options)
+    except TypeError as problem:
+        taken = [one.name for one in signature.parameters.values() if one.kind is not one.VAR_POSITIONAL]
+        fix = f"it takes {', '.join(taken) or 'none'}"
+        raise ConfigError(field, f"{reference} does not take them: {problem}", fix) from problem
 
 
 def build_brain(reference: str, options: Mapping[str, Any], field: str = "route") -> Brain:

@@ -72,7 +72,18 @@ def test_a_folder_that_cannot_be_made_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_a_brain_that_does_not_import_is_a_problem() -> None:
-    assert found(sound(route=(Route("no_such_brain:X", pipeline="other"),))) == {"route[0].brain": True}
+    assert found(sound(route=(Route("no_such_brain:X", pipeline="echo"),))) == {"route[0].brain": True}
+
+
+def test_everything_that_is_wrong_with_a_route_is_told_at_once(tmp_path: Path) -> None:
+    text = "from sipagent.brain.base import Brain\n\nclass B(Brain):\n    def __init__(self, shop): ...\n"
+    (tmp_path / "preflight_options.py").write_text(text)
+    wrong = Route("preflight_options:B", options={"voice_sped": 1.1}, brain_options={"shp": "Tea House"})
+    config = sound(route=(wrong,), conversation=Conversation(brain_paths=(str(tmp_path),)))
+    texts = {finding.field: (finding.text, finding.fix) for finding in findings(config) if finding.problem}
+    assert set(texts) == {"route[0].brain_options", "route[0].options.voice_sped"}
+    assert texts["route[0].brain_options"][1] == "it takes shop"
+    assert texts["route[0].options.voice_sped"][1] == "did you mean voice_speed?"
 
 
 def test_a_missing_package_of_the_offline_stack_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -202,8 +202,6 @@ def _routes(config: Config) -> Problems:
         if route.trunk != "*" and not fnmatch.filter(names, route.trunk):
             known = ", ".join(names) or "none"
             yield ConfigError(f"{field}.trunk", f"no trunk is named {route.trunk!r}", f"trunks: {known}")
-        if not route.pipeline:
-            yield ConfigError(f"{field}.pipeline", "is empty", 'such as "cascaded"')
 
 
 def _http(config: Config) -> Problems:

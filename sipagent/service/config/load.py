@@ -48,7 +48,10 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
 def read(path: Path | None, environ: Mapping[str, str]) -> tuple[Config, list[ConfigError]]:
     """Like `load`, but a field that is wrong keeps its default and its problem is returned."""
     problems: list[ConfigError] = []
-    tables = _tables(path, problems)
+    try:
+        tables = _tables(path)
+    except ConfigError as problem:
+        return Config(), [problem]  # whatever else could be said would be about a file that nobody has read
     folder = (path.parent if path else Path()).absolute()
     _override(tables, environ, problems)
     _resolve_secrets(tables, environ, problems)
@@ -58,16 +61,15 @@ def read(path: Path | None, environ: Mapping[str, str]) -> tuple[Config, list[Co
     return config, problems
 
 
-def _tables(path: Path | None, problems: list[ConfigError]) -> dict[str, Any]:
+def _tables(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        problems.append(ConfigError(str(path), f"cannot be read: {error.strerror}", "`sipagent init` writes one"))
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}", "`sipagent init` writes one") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        problems.append(ConfigError(str(path), f"is not TOML: {error}", "strings stand in quotes"))
-    return {}
+        raise ConfigError(str(path), f"is not TOML: {error}", "strings stand in quotes") from error
 
 
 # ---- environment

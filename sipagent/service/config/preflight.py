@@ -13,12 +13,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from sipagent.brain.loader import add_paths, load_brain
+from sipagent.brain.loader import add_paths, check_options, load_brain
 from sipagent.errors import ConfigError
 from sipagent.pipeline.services.model_files import ModelFiles
 from sipagent.service.config.check import http_address, listener
 from sipagent.service.config.parts import media_options
-from sipagent.service.config.tree import Config
+from sipagent.service.config.tree import Config, Route
 from sipagent.service.worker.options import read_options
 
 SPARE_FILES: Final = 256  # descriptors besides the RTP sockets: pipes, logs, HTTP, the database
@@ -71,14 +71,22 @@ def _routes(config: Config) -> Iterator[Finding]:
         yield _warning("route", "none: every call is refused", "add a [[route]] with a brain")
     add_paths(config.conversation.brain_paths)
     for index, route in enumerate(config.route):
-        try:
-            load_brain(route.brain, "brain")
-            if route.pipeline == "cascaded":
-                read_options(route.options)
-        except ConfigError as error:
-            yield Finding(True, f"route[{index}].{error.field}", error.problem, error.fix)
+        for rule in (_brain, _options):
+            try:
+                rule(route)
+            except ConfigError as error:
+                yield Finding(True, f"route[{index}].{error.field}", error.problem, error.fix)
         if any((first.to, first.trunk) in (("*", "*"), (route.to, route.trunk)) for first in config.route[:index]):
             yield _warning(f"route[{index}]", "is never reached: an earlier route takes its calls", "move it up")
+
+
+def _brain(route: Route) -> None:
+    check_options(load_brain(route.brain, "brain"), route.brain, route.brain_options, "brain_options")
+
+
+def _options(route: Route) -> None:
+    if route.pipeline == "cascaded":
+        read_options(route.options)
 
 
 def _models(config: Config) -> Iterator[Finding]:

@@ -105,7 +105,7 @@ class Route(_Table, frozen=True):
     brain: str  # "module:Class"
     to: str = "*"  # shell pattern over the dialled number
     trunk: str = "*"  # name of a trunk, or a shell pattern over names
-    pipeline: str = "cascaded"  # how speech becomes speech
+    pipeline: Literal["cascaded", "echo"] = "cascaded"  # how speech becomes speech; echo plays the caller back
     options: dict[str, Any] = {}  # for the pipeline; `api_key_credential = "x"` becomes `api_key`
     brain_options: dict[str, Any] = {}  # keyword arguments of the brain
     record: Literal["", "wav", "flac", "opus"] = ""  # both legs, in the records directory; "" = do not record

@@ -50,7 +50,8 @@ def read_options(options: Mapping[str, Any]) -> TalkSettings:
     ours = {name: value for name, value in options.items() if name in WorkerOptions.__struct_fields__}
     answers = {name: value for name, value in options.items() if name in ResponderOptions.__struct_fields__}
     rest = {name: value for name, value in options.items() if name not in ours and name not in answers}
-    return TalkSettings(_convert(ours, WorkerOptions), _convert(answers, ResponderOptions), options_from(rest))
+    pipeline = options_from(rest, (*WorkerOptions.__struct_fields__, *ResponderOptions.__struct_fields__))
+    return TalkSettings(_convert(ours, WorkerOptions), _convert(answers, ResponderOptions), pipeline)
 
 
 def _convert(values: dict[str, Any], kind: type[Any]) -> Any:
