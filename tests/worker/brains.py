@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import Any
 
-from sipagent.brain import Brain, Caller, Decline
+from sipagent.brain import Brain, Caller, Decline, EarlyMedia
 
 
 class Greeter(Brain):
@@ -45,6 +45,45 @@ class Announcer(Brain):
 class Refuser(Brain):
     async def on_offer(self, caller: Caller) -> Decline | None:
         return Decline(486, f"Busy for {caller.from_number}")
+
+
+class OutOfService(Brain):
+    """Tells the caller, whom nobody answers, why."""
+
+    async def on_offer(self, caller: Caller) -> Decline | EarlyMedia | None:
+        return EarlyMedia()
+
+    async def on_early_media(self) -> str | None:
+        self.call.reject(404, "Not in service")
+        return "This number is not in service."
+
+
+class Doorkeeper(Greeter):
+    """Answers whoever says anything, or everybody once they have heard its clips."""
+
+    def __init__(self, clips: tuple[str, ...] = ()) -> None:
+        self._clips = clips
+
+    async def on_offer(self, caller: Caller) -> Decline | EarlyMedia | None:
+        return EarlyMedia()
+
+    async def on_early_media(self) -> str | None:
+        for clip in self._clips:
+            self.call.play(clip)
+        if self._clips:
+            self.call.answer()
+        return None if self._clips else "Who is there?"
+
+    async def on_user_turn(self, text: str) -> str:
+        if not self.call.answered:
+            self.call.set_variable("before_the_answer", text)
+            self.call.answer()
+        return "Come in."
+
+
+class CrashingEarly(OutOfService):
+    async def on_early_media(self) -> str | None:
+        raise RuntimeError("a bug of the user's")
 
 
 class Undecided(Brain):

@@ -67,12 +67,13 @@ class Parent:
         event = await self.hear(CallEvent, lambda event: event.type == "transcript" and accept(event.data), seconds)
         return event.data
 
-    async def connect(self, offer: Offer) -> "Line":
-        """Offer a call, open its row, connect it; returns its line."""
+    async def connect(self, offer: Offer, *, answered: bool = True) -> "Line":
+        """Offer a call, open its row, connect it (or, not `answered`, have early media); returns its line."""
         line = Line(self, offer.row, offer.generation)
         self.say(offer)
-        await self.hear(Accept, lambda message: message.call_id == offer.call_id)
-        self.say(Connected(offer.call_id, 8000))
+        accept = await self.hear(Accept, lambda message: message.call_id == offer.call_id)
+        assert accept.early_media is not answered
+        self.say(Connected(offer.call_id, 8000, answered))
         return line
 
     async def finished(self, call_id: str = "call-1") -> Finished:
