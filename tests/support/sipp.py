@@ -68,9 +68,21 @@ async def sipp(
         far_end = Sipp(process, Path(name))
         try:
             if not remote:
-                await asyncio.sleep(0.25)  # sipp says nowhere that its socket is bound
+                await _bound(port, "tcp" if transport.startswith("t") else "udp", process)
             yield far_end
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+
+
+async def _bound(port: int, kind: str, process: asyncio.subprocess.Process, limit_s: float = 10.0) -> None:
+    """Wait until somebody listens at the port: sipp says nowhere that its socket is bound."""
+    state = {"tcp": "0A", "udp": "07"}[kind]  # listening, unconnected: Linux's include/net/tcp_states.h
+    async with asyncio.timeout(limit_s):
+        while True:
+            sockets = [line.split()[1:4] for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]]
+            if any(local.endswith(f":{port:04X}") and now == state for local, _, now in sockets):
+                return
+            assert process.returncode is None, "sipp has ended"
+            await asyncio.sleep(0.01)
