@@ -27,15 +27,16 @@ class Inbound:
         if self._life.draining:
             self._refuse(event.handle, "draining", 503, "Going Down", later)
             return
-        if self._life.full():
+        if self._life.full() or self._life.lateness():
             reason = "Busy Here" if limits.full_status == 486 else "Service Unavailable"
-            self._refuse(event.handle, "full", limits.full_status, reason, () if limits.full_status == 486 else later)
+            why = "full" if self._life.full() else "late"
+            self._refuse(event.handle, why, limits.full_status, reason, later)
             return
         route = self._life.route_for(number, event.trunk)
         if route is None:
             self._refuse(event.handle, "no_route", 404, "No Route")
             return
-        row = self._life.rows.take(self._life.loop.time())
+        row = self._life.take_row()
         if row is None:
             self._refuse(event.handle, "no_row", 503, "Service Unavailable", later)
             return

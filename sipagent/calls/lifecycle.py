@@ -14,6 +14,7 @@ import structlog
 
 from sipagent.calls.call import Call, CallInput, CallRegistry, CallState, Ending, Placement
 from sipagent.calls.negotiation import MediaSession
+from sipagent.calls.pacing import PacingGate
 from sipagent.calls.rows import Row, RowPool
 from sipagent.errors import ParseError, RemoteError
 from sipagent.rtp import control as media
@@ -98,6 +99,7 @@ class Lifecycle:
         self.calls = CallRegistry()
         self.live: dict[str, Live] = {}
         self.rows = RowPool()
+        self.pacing = PacingGate(planes)
         self.draining = False
         self.refused: dict[str, int] = {}
         self.outcomes: dict[str, int] = {}
@@ -115,6 +117,14 @@ class Lifecycle:
     def full(self) -> bool:
         """True when `max_calls` is reached."""
         return self.count() >= self.config.limits.max_calls
+
+    def take_row(self) -> Row | None:
+        """A row for a new call, in a media plane that keeps time; None when there is none."""
+        return self.rows.take(self.loop.time(), avoid=self.pacing.late(self.config.limits.max_pacing_ms))
+
+    def lateness(self) -> str:
+        """Why media is too late for a new call, "" when it is not."""
+        return self.pacing.objection(self.config.limits.max_pacing_ms)
 
     def quality(self, call: Call) -> dict[str, float]:
         """The media plane's figures of a call: live, or its last ones."""

@@ -26,7 +26,7 @@ class Outbound:
         """Begin an outbound call: the brain is readied first, then the far end is dialled. None when no row is free."""
         party = messages.Party("outbound", from_number or trunk.caller_id or trunk.username, "", to, trunk.name)
         call = Call(new_call_id(), party, trunk, route, dict(variables))
-        row = self._life.rows.take(self._life.loop.time())
+        row = self._life.take_row()
         if row is None:
             return None
         self._life.admit(call, row)

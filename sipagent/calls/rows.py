@@ -33,10 +33,13 @@ class RowPool:
         """The plane is gone, and with it its rows."""
         self._free.pop(plane, None)
 
-    def take(self, now: float, plane: int | None = None) -> Row | None:
-        """A row of `plane`, or of the one with the most free ones; None when all are in use or in quarantine."""
+    def take(self, now: float, plane: int | None = None, avoid: Set[int] = frozenset()) -> Row | None:
+        """A row of `plane`, or of the one with the most free ones; None when all are in use or in quarantine.
+
+        The planes in `avoid` are passed over.
+        """
         for number, rows in sorted(self._free.items(), key=lambda item: -len(item[1])):
-            if plane in (None, number) and rows and rows[0][0] <= now:
+            if plane in (None, number) and number not in avoid and rows and rows[0][0] <= now:
                 return rows.popleft()[1]
         return None
 

@@ -32,6 +32,8 @@ class HttpControl:
         route = self._route(request, trunk)
         if life.full():
             raise Refused(Refusal.NO_CAPACITY, "max_calls is reached", retry)
+        if lateness := life.lateness():
+            raise Refused(Refusal.NO_CAPACITY, lateness, retry)
         call = self._control.outbound.place(request.to, request.from_number, trunk, route, request.variables)
         if call is None:
             raise Refused(Refusal.NO_CAPACITY, "no RTP port is free", retry)
@@ -88,11 +90,20 @@ class HttpControl:
     def health(self) -> Mapping[str, Any]:
         """State of the planes and the registrations."""
         life = self._life
+        late = life.pacing.late(life.config.limits.max_pacing_ms)
         return {
             "status": "draining" if life.draining else "ok",
             "calls": life.count(),
             "planes": [
-                {"plane": plane.number, "ready": plane.ready.is_set(), "restarts": plane.restarts, **plane.pids}
+                {
+                    "plane": plane.number,
+                    "ready": plane.ready.is_set(),
+                    "restarts": plane.restarts,
+                    "calls": plane.calls,
+                    "pacing_p99_ms": round(plane.pacing_ms(), 1),
+                    "late": plane.number in late,
+                    **plane.pids,
+                }
                 for plane in life.planes
             ],
             "workers": [
@@ -128,6 +139,8 @@ class HttpControl:
             missing.append("no trunk is registered")
         if life.full():
             missing.append("max_calls is reached")
+        if lateness := life.lateness():
+            missing.append(lateness)
         return not missing, {"missing": missing}
 
     def metrics(self) -> Iterable[Metric]:

@@ -37,6 +37,7 @@ def families(life: Lifecycle) -> Iterator[Metric]:
     yield from _records(life)
     yield from _workers(life)
     yield from _media(life)
+    yield _lateness(life)
 
 
 def _records(life: Lifecycle) -> Iterator[Metric]:
@@ -62,6 +63,14 @@ def _workers(life: Lifecycle) -> Iterator[Metric]:
         restarts.add_metric([str(worker.index)], worker.restarts)
     yield lag
     yield restarts
+
+
+def _lateness(life: Lifecycle) -> Metric:
+    late = GaugeMetricFamily("sipagent_media_late", "1 while the plane is too late for new calls", labels=["plane"])
+    numbers = life.pacing.late(life.config.limits.max_pacing_ms)
+    for plane in life.planes:
+        late.add_metric([str(plane.number)], float(plane.number in numbers))
+    return late
 
 
 def _media(life: Lifecycle) -> Iterator[Metric]:

@@ -57,8 +57,16 @@ class FakeEngine:
 class FakePlane:
     """A media plane that keeps its commands."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
         self.commands: list[media.Command] = []
+        self.late_ms = 0.0
+
+    def pacing_ms(self) -> float:
+        return self.late_ms
+
+    def gauges(self, row: int) -> dict[str, float]:
+        return {}
 
     def send(self, command: media.Command) -> None:
         self.commands.append(command)
@@ -107,15 +115,17 @@ class FakeRecords:
 class Board:
     """Drives call control: `incoming` gives a connected call."""
 
-    def __init__(self, config: Config = CONFIG, rows: int = 4) -> None:
-        self.engine, self.plane, self.worker = FakeEngine(), FakePlane(), FakeWorker()
+    def __init__(self, config: Config = CONFIG, rows: int = 4, planes: int = 1) -> None:
+        self.engine, self.worker = FakeEngine(), FakeWorker()
+        self.planes: Any = [FakePlane(number) for number in range(planes)]
+        self.plane = self.planes[0]
         workers: Any = FakeWorkers(self.worker)
-        planes: Any = [self.plane]
         engine: Any = self.engine
         recordings: Any = None
-        self.life = Lifecycle(config, engine, planes, workers, recordings, FakeRecords())
+        self.life = Lifecycle(config, engine, self.planes, workers, recordings, FakeRecords())
         self.control = CallControl(self.life)
-        self.control.on_media_ready(0, media.MediaReady(tuple(range(4000, 4000 + 2 * rows, 2)), "epoll"))
+        for number in range(planes):
+            self.up(number, rows)
         self._handles = itertools.count(1)
 
     def incoming(self, handle: str = "") -> Call:
@@ -132,6 +142,11 @@ class Board:
         self.life.connect(call)
         assert call.state is CallState.CONNECTED
         return call
+
+    def up(self, plane: int, rows: int = 4) -> None:
+        """A media plane has bound its ports."""
+        first = 4000 + 1000 * plane
+        self.control.on_media_ready(plane, media.MediaReady(tuple(range(first, first + 2 * rows, 2)), "epoll"))
 
     def says(self, message: messages.FromWorker) -> None:
         """The worker speaks."""

@@ -1,6 +1,7 @@
 """Admission, refusal and drain of the whole service, with sipp as the far end."""
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 
@@ -80,6 +81,34 @@ async def test_what_is_over_capacity_gets_486_when_that_is_configured(tmp_path: 
     ):
         await agent.call_in_state("connected")
         await plays(agent, refused(486))
+
+
+async def test_while_the_ticks_of_the_media_plane_begin_late_no_new_call_is_taken(tmp_path: Path) -> None:
+    limits = "[limits]\nmax_pacing_ms = 60\nretry_after_seconds = 7\n"
+    trunk = '[[trunk]]\nname = "carrier"\nserver = "sip:127.0.0.1:9"\nregister = false\n'
+    async with (
+        service(tmp_path, ECHO + limits + trunk) as agent,
+        sipp(TALK, f"127.0.0.1:{agent.sip_port}", port=free_port(count=16)),
+    ):
+        call = await agent.call_in_state("connected")
+        media = (await agent.health())["planes"][0]["media"]
+        for _ in range(40):  # 1 % of the ticks of the last ten seconds, and some more
+            os.kill(media, signal.SIGSTOP)
+            await asyncio.sleep(0.12)
+            os.kill(media, signal.SIGCONT)
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while not (await agent.health())["planes"][0]["late"]:
+                await asyncio.sleep(0.05)
+        await plays(agent, refused(503, has="Retry-After: 7"))
+        placed = await agent.http.post("/v1/calls", json={"to": "+493012345678"})
+        assert placed.status_code == 503 and "max_pacing_ms" in placed.text and "no-capacity" in placed.text
+        (missing,) = (await agent.http.get("/readyz")).json()["missing"]
+        assert missing.startswith("media is late: p99 of pacing ")
+        metrics = (await agent.http.get("/metrics")).text
+        assert 'sipagent_media_late{plane="0"} 1.0' in metrics
+        assert 'sipagent_calls_refused_total{why="late"} 1.0' in metrics
+        assert (await agent.call_in_state("connected"))["id"] == call["id"], "calls that are there go on"
 
 
 @pytest.mark.models

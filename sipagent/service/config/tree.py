@@ -128,7 +128,8 @@ class Limits(_Table, frozen=True):
     ring_seconds: Annotated[float, msgspec.Meta(gt=0)] = 45.0  # a call that we place is given up after so long
     early_media_seconds: Annotated[float, msgspec.Meta(gt=0)] = 120.0  # a caller whom nobody answers is then refused
     drain_seconds: Seconds = 300.0  # calls may go on for so long after SIGTERM
-    full_status: Literal[486, 503] = 503  # answer when max_calls is reached
+    max_pacing_ms: Annotated[float, msgspec.Meta(ge=0)] = 20.0  # no new calls while media is later (p99); 0 = never
+    full_status: Literal[486, 503] = 503  # answer when max_calls is reached, or media is late
     retry_after_seconds: Annotated[int, msgspec.Meta(ge=0)] = 10  # said with it
     allow_hosts: tuple[str, ...] = ()  # hosts of SIP URIs that POST /v1/calls may name, besides the trunks'
     allow_numbers: tuple[str, ...] = ("+*",)  # shell patterns of numbers that POST /v1/calls may name
