@@ -18,7 +18,8 @@ THEY_CALL = (
     "cancel_of_nothing", "bye_while_ringing", "we_hang_up", "we_hold", "our_hold_refused", "our_hold_pending_491",
     "options_in_call", "refer", "refer_without_target", "we_refer", "info", "message_in_call", "update_with_offer",
     "update_without_offer", "session_timer", "session_timer_too_small", "require_unknown", "subscribe",
-    "register_to_us", "early_media", "multipart", "early_media_reliable",
+    "register_to_us", "early_media", "early_media_refused", "early_media_refused_after_prack", "early_media_redirected",
+    "early_media_cancelled", "multipart", "early_media_reliable",
     "merged_request", "bye_with_wrong_tag", "compact_and_odd_headers", "tel_uri",
     "cancel_after_answer_changes_nothing", "notify_of_nothing",
 )  # fmt: skip

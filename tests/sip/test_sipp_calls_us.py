@@ -8,8 +8,10 @@ import pytest
 from sipagent.sip.engine import (
     Cancelled,
     Confirmed,
+    EarlySession,
     Ended,
     EngineEvent,
+    HeaderList,
     IncomingCall,
     InDialogMessage,
     Reoffer,
@@ -75,6 +77,26 @@ def early(target: Station, event: EngineEvent) -> None:
         target.engine.answer(event.handle, SDP)
     else:
         obliging(target, event)
+
+
+def announcing(status: int, headers: HeaderList = ()) -> React:
+    """Is heard, and refuses the call after that."""
+
+    def react(target: Station, event: EngineEvent) -> None:
+        if isinstance(event, IncomingCall):
+            target.engine.progress(event.handle, SDP)
+        elif isinstance(event, EarlySession):
+            target.engine.reject(event.handle, status, headers=headers)
+
+    return react
+
+
+def heard(target: Station, event: EngineEvent) -> None:
+    """Is heard, and answers when the caller has told where it wants to hear it."""
+    if isinstance(event, IncomingCall):
+        target.engine.progress(event.handle, SDP)
+    elif isinstance(event, EarlySession) and event.answer is not None:
+        target.engine.answer(event.handle, SDP)
 
 
 def leaving(target: Station, event: EngineEvent) -> None:
@@ -265,12 +287,42 @@ SCENARIOS: dict[str, tuple[React, tuple[Step, ...]]] = {
             *(ack(branch="z9hG4bKother[call_number]"), bye(2, to_tag=KEPT), recv(200), KEPT_REFERENCE),
         ),
     ),
-    "early_media": (early, (invite(), recv(100), recv(183, has="m=audio", lacks="RSeq"), recv(200), ack(), *END)),
+    "early_media": (
+        early,
+        (
+            *(invite(), recv(100), recv(183, has="m=audio", lacks="RSeq"), recv(200, has="m=audio 27990")),
+            *(ack(), *END),
+        ),
+    ),
+    "early_media_refused": (announcing(404), (invite(), recv(100), recv(183, has="m=audio"), recv(404), ack())),
+    "early_media_refused_after_prack": (
+        announcing(404),
+        (
+            *(invite(headers="Supported: 100rel\n"), recv(100), RSEQ, PRACK, recv(200), recv(404), ack()),
+            '<Reference variables="rseq"/>',
+        ),
+    ),
+    "early_media_redirected": (
+        announcing(302, (("Contact", "<sip:other@127.0.0.1:9>"),)),
+        (invite(), recv(100), recv(183), recv(302, has="Contact: &lt;sip:other@127.0.0.1:9"), ack()),
+    ),
+    "early_media_cancelled": (
+        heard,
+        (invite(), recv(100), recv(183), cancel(), recv(200), recv(487), ack()),
+    ),
+    "early_media_of_a_delayed_offer": (
+        heard,
+        (
+            *(invite(body="", headers="Supported: 100rel\n"), recv(100), RSEQ),
+            Request("PRACK", 2, headers="RAck: [$rseq] 1 INVITE\n", contact=False, body=OFFER),
+            *(recv(200), recv(200, lacks="m=audio"), ack(), *END, '<Reference variables="rseq"/>'),
+        ),
+    ),
     "early_media_reliable": (
         early,
         (
-            *(invite(headers="Require: 100rel\n"), recv(100), RSEQ, PRACK, recv(200), recv(200), ack()),
-            *END,
+            *(invite(headers="Require: 100rel\n"), recv(100), RSEQ, PRACK, recv(200), recv(200, lacks="m=audio")),
+            *(ack(), *END),
             '<Reference variables="rseq"/>',
         ),
     ),
@@ -337,6 +389,10 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
     "merged_request": (("3261", "8.2.2.2", "SHOULD", "the same request by another path gets 482"),),
     "early_media": (("3261", "13.3.1.1", "MAY", "183 with SDP, not reliable when the caller cannot"),),
     "early_media_reliable": (("3262", "3", "MUST", "100rel required: 183 with RSeq, repeated until PRACK"),),
+    "early_media_refused": (("3261", "13.3.1.3", "MAY", "a call is refused after its early media"),),
+    "early_media_of_a_delayed_offer": (
+        ("3262", "5", "MUST", "an offer in a reliable 183 is answered in its PRACK, and the 2xx holds none"),
+    ),
     "prack_of_nothing": (("3262", "3", "MUST", "PRACK that matches nothing gets 481"),),
     "multipart": (("5621", "3.1", "MUST", "a session description within multipart/mixed is found"),),
     "compact_and_odd_headers": (("3261", "7.3.3", "MUST", "compact header names are understood"),),

@@ -120,6 +120,7 @@ class Account(pj.Account):  # type: ignore[misc]
         made.mediaConfig.lockCodecEnabled = False  # else it re-INVITEs when an answer holds two codecs
         made.mediaConfig.streamKaEnabled = False
         made.callConfig.timerSessExpiresSec = self._settings.session_expires_s
+        made.callConfig.prackUse = pj.PJSUA_100REL_OPTIONAL  # a 183 goes reliably to those who can acknowledge it
         made.natConfig.iceEnabled = False
         made.presConfig.publishEnabled = False
         made.mwiConfig.enabled = False

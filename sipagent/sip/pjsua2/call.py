@@ -63,6 +63,8 @@ class Call(pj.Call):  # type: ignore[misc]
         self._host = host
         self._body = ""  # the session description that we stand by
         self._described = False  # a 183 has carried it
+        self.reliable = False  # the caller acknowledges provisional responses
+        self._unacknowledged = 0  # of these
         self._answered = self._over = self._asked = self._reoffering = self._challenged = False
         self._accepted: Response | None = None
         self._early: bytes | None = None  # what a provisional response answered to our offer
@@ -81,8 +83,9 @@ class Call(pj.Call):  # type: ignore[misc]
             if body:
                 self._body, self._described = text_of(body), True
             self.answer(parameters(status, headers=headers, body=body))
-            if body:
-                self._host.emit(EarlySession(self.handle))  # PJSIP tells nobody of a PRACK
+            self._unacknowledged += self.reliable
+            if body and not self.reliable:
+                self._host.emit(EarlySession(self.handle))
 
     def accept(self, body: bytes, headers: HeaderList) -> None:
         """200."""
@@ -160,6 +163,9 @@ class Call(pj.Call):  # type: ignore[misc]
         """A transaction within the call moved."""
         state = prm.e.body.tsxState
         tsx = state.tsx
+        if tsx.method == "PRACK" and tsx.role == pj.PJSIP_ROLE_UAS and state.type == pj.PJSIP_EVENT_RX_MSG:
+            self._acknowledged()
+            return
         if tsx.method != "INVITE" or tsx.role != pj.PJSIP_ROLE_UAC or state.type != pj.PJSIP_EVENT_RX_MSG:
             return
         status = int(tsx.statusCode)
@@ -204,6 +210,11 @@ class Call(pj.Call):  # type: ignore[misc]
         self._host.emit(event)
 
     # ---- the same in our words
+
+    def _acknowledged(self) -> None:
+        self._unacknowledged -= 1
+        if self._described and self._unacknowledged == 0:
+            self._host.emit(EarlySession(self.handle))
 
     def _confirmed(self, received: Request | Response | None) -> None:
         if self.inbound:

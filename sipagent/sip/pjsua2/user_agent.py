@@ -239,6 +239,7 @@ class Pjsua2UserAgent:
         self._begin(call.handle, message.call_id(request))
         host, _, port = prm.rdata.srcAddress.rpartition(":")
         options = {tag.lower() for name in ("Supported", "Require") for tag in message.tokens(request, name)}
+        call.reliable = "100rel" in options
         caller = message.address(request, "From")
         self.emit(
             IncomingCall(

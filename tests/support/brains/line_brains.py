@@ -5,7 +5,7 @@ import signal
 import time
 
 from sipagent.brain import Brain
-from sipagent.brain.contract import Caller, Decline
+from sipagent.brain.contract import Caller, Decline, EarlyMedia
 
 
 class Plain(Brain):
@@ -69,3 +69,31 @@ class Switchboard(Brain):
         else:
             self.call.send_text(f"noted={body.strip()}")
         return None
+
+
+class Lobby(Plain):
+    """Talks before the answer: refuses who calls "nobody", answers the others once they have said what they want.
+
+    A call of its own it gives up when the network says something in place of the callee.
+    """
+
+    async def on_offer(self, caller: Caller) -> Decline | EarlyMedia | None:
+        return EarlyMedia()
+
+    async def on_early_media(self) -> str | None:
+        if self.call.caller.direction == "outbound":
+            return None
+        if self.call.caller.to_number == "nobody":
+            self.call.reject(404, "Not in service")
+            return "This number is not in service."
+        return "Please tell me what it is about."
+
+    async def on_user_turn(self, text: str) -> str:
+        if self.call.answered:
+            return f"You said: {text}"
+        self.call.set_variable("before_the_answer", text)
+        if self.call.caller.direction == "outbound":
+            self.call.hangup("announcement")
+            return ""
+        self.call.answer()
+        return "I see."
