@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from sipagent.stir.verdict import Verdict
+
 
 @dataclass(frozen=True, slots=True)
 class Tool:
@@ -56,6 +58,7 @@ class Caller:
     variables: Mapping[str, Any] = field(default_factory=dict)
     resumed: bool = False  # another worker had this call before and died
     early_media: bool = True  # the caller can hear us before the answer; false: `EarlyMedia` answers at once
+    stir: Verdict = field(default_factory=Verdict)  # who vouches for from_number, when trust anchors are configured
 
 
 @dataclass(frozen=True, slots=True)

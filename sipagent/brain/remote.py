@@ -89,6 +89,8 @@ class RemoteBrain(Brain):
                 "from": caller.from_number,
                 "to": caller.to_number,
             }
+            if caller.stir.result != "unchecked":
+                request["call"]["stir"] = msgspec.structs.asdict(caller.stir)
         try:
             session = await self._post("/session", request, Session)
         except (httpx2.HTTPError, msgspec.MsgspecError) as problem:

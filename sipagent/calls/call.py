@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
+from msgspec.structs import asdict
+
 from sipagent.errors import LocalError
 from sipagent.service.config.tree import Route, Trunk
 from sipagent.service.messages import Party
@@ -213,6 +215,7 @@ class Call:
             "from_name": self.party.from_name,
             "to": self.party.to_number,
             "trunk": self.party.trunk,
+            "stir": asdict(self.party.stir),
             "brain": self.route.brain,
             "started_at": self.started_at,
             "times": dict(self.state_times),

@@ -34,11 +34,11 @@ class CallControl:
         self.changes = Changes(life)
         self.transfers = Transfers(life, Companions(life, self.outbound))
         self._referred = Referred(life, self.transfers)
-        inbound = Inbound(life)
+        self.inbound = inbound = Inbound(life)
         self.early = EarlyMedia(life)
         self._media = MediaEvents(life)
         self._talk = ConversationEvents(life, self.outbound.dial, self.early)
-        self.sweep = Sweep(life, self._talk.orphaned, lambda: self._referred.handles)
+        self.sweep = Sweep(life, self._talk.orphaned, lambda: self._referred.handles | inbound.screening.handles)
         self._from_engine: Mapping[type, Callable[[Any], None]] = {
             sip.IncomingCall: inbound.incoming,
             sip.Cancelled: inbound.cancelled,
@@ -117,6 +117,7 @@ class CallControl:
             self.outbound.answered(event)
 
     def _ended(self, event: sip.Ended) -> None:
+        self.inbound.screening.forget(event.handle)
         if self._referred.ended(event):
             return
         found = self.life.find(event.handle)

@@ -1,13 +1,16 @@
 """A call that comes in: from the INVITE to the ACK."""
 
 import structlog
+from msgspec.structs import asdict
 
 from sipagent.calls.call import Call, CallInput, CallState, Ending
 from sipagent.calls.lifecycle import Lifecycle, new_call_id
+from sipagent.calls.screening import Screening, notice
 from sipagent.errors import ParseError, RemoteError
 from sipagent.service import messages
 from sipagent.sip import engine as sip
 from sipagent.sip.outcome import Outcome
+from sipagent.stir.verdict import Verdict
 
 log = structlog.get_logger(__name__)
 
@@ -17,9 +20,23 @@ class Inbound:
 
     def __init__(self, life: Lifecycle) -> None:
         self._life = life
+        self.screening = Screening(life.config.sip)
 
     def incoming(self, event: sip.IncomingCall) -> None:
         """An INVITE: refused at once, or admitted and offered to a brain while the caller hears ringing."""
+        self._admit(event, None)
+
+    def _screened(self, event: sip.IncomingCall, verdict: Verdict) -> None:
+        """It is known who vouches for the caller's number."""
+        refusal = self.screening.refusal(verdict)
+        if refusal is None:
+            self._admit(event, verdict)  # which may have taken a while: there may be no room any more
+        else:
+            log.info("identity does not hold", status=verdict.status, problem=verdict.reason)
+            self._refuse(event.handle, "stir", *refusal)
+
+    def _admit(self, event: sip.IncomingCall, verdict: Verdict | None) -> None:
+        """`verdict` None: it has still to be asked who vouches for the caller's number."""
         number = user_of(event.request_uri) or user_of(event.to_uri)
         trunk = next((trunk for trunk in self._life.config.trunk if trunk.name == event.trunk), None)
         limits = self._life.config.limits
@@ -35,6 +52,9 @@ class Inbound:
         route = self._life.route_for(number, event.trunk)
         if route is None:
             self._refuse(event.handle, "no_route", 404, "No Route")
+            return
+        if verdict is None:
+            self.screening.screen(event, self._screened)
             return
         row = self._life.take_row()
         if row is None:
@@ -55,13 +75,16 @@ class Inbound:
             number,
             event.trunk,
             event.headers,
+            stir=verdict,
             # without an offer it is ours that the 183 carries, and only a PRACK can bring the answer (RFC 3262 §5)
             early_media=event.offer is not None or "100rel" in event.supports,
         )
         call = Call(new_call_id(), party, trunk, route, {})
         call.handle = event.handle
         self._life.admit(call, row, session, body)
-        self._life.engine.ring(call.handle)
+        if verdict.result != "unchecked":
+            call.note("identity", **asdict(verdict))
+        self._life.engine.ring(call.handle, notice(verdict))
         call.move(CallInput.RING)
 
     def _refuse(self, handle: str, why: str, status: int, reason: str, headers: sip.HeaderList = ()) -> None:
@@ -71,6 +94,7 @@ class Inbound:
 
     def cancelled(self, event: sip.Cancelled) -> None:
         """The caller gave up."""
+        self.screening.forget(event.handle)
         if call := self._life.calls.by_handle(event.handle):
             call.ending = Ending(Outcome.CANCELLED, "remote", 487, event.reason or "Cancelled")
             self._life.finish(call)

@@ -7,6 +7,7 @@ import structlog
 
 from sipagent.calls.call import Call, CallInput, CallState, Ending
 from sipagent.calls.lifecycle import Lifecycle, new_call_id
+from sipagent.calls.signing import Signing
 from sipagent.errors import ParseError, RemoteError
 from sipagent.service import messages
 from sipagent.service.config.tree import Route, Trunk
@@ -21,6 +22,7 @@ class Outbound:
 
     def __init__(self, life: Lifecycle) -> None:
         self._life = life
+        self.signing = Signing()
 
     def place(self, to: str, from_number: str, trunk: Trunk, route: Route, variables: Mapping[str, Any]) -> Call | None:
         """Begin an outbound call: the brain is readied first, then the far end is dialled. None when no row is free."""
@@ -43,6 +45,7 @@ class Outbound:
                 live.body,
                 from_user=call.party.from_number,
                 from_name=call.party.from_name,
+                headers=self.signing.headers(call),
             )
         )
         self._life.calls.bind(call)

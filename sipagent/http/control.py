@@ -71,6 +71,7 @@ class CallView:
     collected_vars: Mapping[str, Any] = field(default_factory=dict)
     usage: Mapping[str, float] = field(default_factory=dict)
     recording: str = ""  # path of the file
+    stir: Mapping[str, Any] = field(default_factory=dict)  # who vouches for the caller's number
 
 
 @dataclass(frozen=True, slots=True)

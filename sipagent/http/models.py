@@ -100,6 +100,7 @@ class CallBody(BaseModel):
     from_: str = Field(serialization_alias="from")
     to: str
     trunk: str
+    stir: dict[str, Any] = Field(description="who vouches for the caller's number: result, attestation and more")
     brain: str
     created_at: float = Field(description="Unix seconds, as all times")
     answered_at: float | None
@@ -124,6 +125,7 @@ class CallBody(BaseModel):
             "from_": view.from_number,
             "to": view.to_number,
             "trunk": view.trunk,
+            "stir": dict(view.stir),
             "brain": view.brain,
             "created_at": view.created_at,
             "answered_at": view.answered_at,

@@ -25,7 +25,9 @@ from sqlalchemy import (
     delete,
     event,
     insert,
+    inspect,
     select,
+    text,
     update,
 )
 from sqlalchemy.engine import Connection, make_url
@@ -46,6 +48,7 @@ CALLS: Final = Table(
     Column("to", String(256), nullable=False),
     Column("trunk", String(64), nullable=False, default=""),
     Column("brain", String(256), nullable=False, default=""),
+    Column("stir", JSON, default=dict),  # who vouched for the caller's number
     Column("state", String(16), nullable=False),
     Column("outcome", String(32), index=True),  # NULL while the call lasts
     Column("ended_by", String(32), nullable=False, default=""),
@@ -91,6 +94,7 @@ class Database:
         self._engine = _engine(url, directory)
         self._owner = f"{socket.gethostname()}:{directory}"[:255]
         METADATA.create_all(self._engine)
+        _add_missing_columns(self._engine)
 
     def close(self) -> None:
         """Close the connections."""
@@ -166,6 +170,16 @@ class Database:
             connection.execute(delete(EVENTS).where(EVENTS.c.call_id.in_(ids)))
             connection.execute(delete(CALLS).where(old))
         return gone
+
+
+def _add_missing_columns(engine: Engine) -> None:
+    """A database of an earlier version lacks the columns that came later; all of those may be NULL."""
+    known = {column["name"] for column in inspect(engine).get_columns(CALLS.name)}
+    with engine.begin() as connection:
+        for column in CALLS.columns:
+            if column.name not in known:
+                kind = column.type.compile(engine.dialect)
+                connection.execute(text(f"ALTER TABLE {CALLS.name} ADD COLUMN {column.name} {kind}"))
 
 
 def _write_transcript(connection: Connection, call_id: str, lines: Iterable[Mapping[str, Any]]) -> None:

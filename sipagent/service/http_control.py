@@ -3,13 +3,14 @@
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import asdict
 from prometheus_client import Metric
 
 from sipagent.calls.call import Call, CallState
 from sipagent.calls.control import CallControl
 from sipagent.http.control import CallEvent, CallRequest, CallView, Refusal, Refused
 from sipagent.service.config.tree import Route, Trunk
-from sipagent.service.metrics import families
+from sipagent.service.metrics import families, identity
 from sipagent.sip import ladder, ladder_svg
 from sipagent.sip.engine import RegistrationState
 from sipagent.sip.ladder import Message
@@ -145,7 +146,8 @@ class HttpControl:
 
     def metrics(self) -> Iterable[Metric]:
         """Metric families of this moment."""
-        return families(self._life)
+        yield from families(self._life)
+        yield from identity(self._control.inbound.screening.verdicts, self._control.outbound.signing.signed)
 
     def _get(self, call_id: str) -> Call:
         call = self._life.calls.get(call_id)
@@ -186,6 +188,7 @@ class HttpControl:
             from_number=call.party.from_number,
             to_number=call.party.to_number,
             trunk=call.party.trunk,
+            stir=asdict(call.party.stir),
             brain=call.route.brain,
             created_at=call.started_at,
             answered_at=call.state_times.get(CallState.ANSWERED.value),

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from sipagent.stir.verdict import Verdict
+
 
 class Party(msgspec.Struct, frozen=True):
     """Who calls and who is called, as signalling knows it."""
@@ -20,6 +22,7 @@ class Party(msgspec.Struct, frozen=True):
     to_number: str
     trunk: str
     headers: tuple[tuple[str, str], ...] = ()  # P-Asserted-Identity, Diversion, History-Info, X-…
+    stir: Verdict = Verdict()  # who vouches for from_number
     early_media: bool = True  # audio can flow before the answer
 
 

@@ -1,6 +1,6 @@
 """What /metrics shows: calls, planes, registrations, and the media quality of the calls in progress."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from prometheus_client import Metric
@@ -38,6 +38,18 @@ def families(life: Lifecycle) -> Iterator[Metric]:
     yield from _workers(life)
     yield from _media(life)
     yield _lateness(life)
+
+
+def identity(verdicts: Mapping[str, int], signed: Mapping[str, int]) -> Iterator[Metric]:
+    """Callers' numbers that were checked, and calls of ours that were signed (STIR/SHAKEN)."""
+    found = CounterMetricFamily("sipagent_stir", "callers by attestation, or status of the check", labels=["result"])
+    for result, count in verdicts.items():
+        found.add_metric([result], count)
+    yield found
+    ours = CounterMetricFamily("sipagent_stir_signed", "calls that we signed, by attestation", labels=["attestation"])
+    for attestation, count in signed.items():
+        ours.add_metric([attestation], count)
+    yield ours
 
 
 def _records(life: Lifecycle) -> Iterator[Metric]:

@@ -129,6 +129,7 @@ class Service:
         """Take everything down."""
         if self.http is not None:
             await self.http.stop()
+        await self.control.inbound.screening.close()
         await self.engine.stop()
         await self.workers.stop()
         for plane in self.planes:

@@ -1,12 +1,14 @@
 """RemoteBrain against a scripted HTTP server: the contract to the byte, and what happens when the remote fails."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from sipagent.brain import Caller, Decline, End, Stay, Tool, Transition
 from sipagent.brain.remote import FAILED, RemoteBrain
+from sipagent.stir.verdict import Verdict
 from tests.brain.http_server import Request, answer, scripted_http
 
 CALLER = Caller("call-1", "inbound", "+4930123", "+4930456")
@@ -60,6 +62,14 @@ async def test_the_call_is_told_only_to_a_remote_that_wants_it() -> None:
         "from": "+4930123",
         "to": "+4930456",
     }
+
+
+async def test_a_remote_is_told_who_vouches_for_the_caller_when_that_was_checked() -> None:
+    async with scripted_http(Remote()) as server:
+        brain = RemoteBrain(server.url, send_call=True)
+        await brain.on_offer(replace(CALLER, stir=Verdict("failed", status=438, reason="x")))
+        await brain.on_end("done")
+    assert server.requests[0].json()["call"]["stir"]["status"] == 438
 
 
 @pytest.mark.parametrize("session", [{"system_prompt": "x"}, [], b"not json"])

@@ -1,6 +1,8 @@
 import asyncio
+import contextlib
 import json
 import signal
+import sqlite3
 import stat
 import sys
 import threading
@@ -50,6 +52,23 @@ def ended(call_id: str = "c1", **more: Any) -> dict[str, Any]:
             **more,
         },
     )
+
+
+async def test_a_database_of_an_earlier_version_gets_the_columns_that_came_later(tmp_path: Path) -> None:
+    directory = tmp_path / "calls"
+    store = RecordStore(Records(directory=str(directory)))
+    await store.open()
+    store.finish(ended("old"))
+    await store.close()
+    with contextlib.closing(sqlite3.connect(directory / "calls.sqlite3")) as database:
+        database.execute("ALTER TABLE calls DROP COLUMN stir")
+    store = RecordStore(Records(directory=str(directory)))
+    await store.open()
+    store.finish(ended("new", stir={"result": "passed"}))
+    old, new = await store.get("old"), await store.get("new")
+    await store.close()
+    assert old is not None and old["stir"] is None and old["outcome"] == "completed"
+    assert new is not None and new["stir"] == {"result": "passed"}
 
 
 @pytest.fixture

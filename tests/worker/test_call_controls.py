@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from sipagent.errors import ConfigError
 from sipagent.pipeline.chat import Usage
@@ -17,12 +18,13 @@ from sipagent.pipeline.frames import (
     Transcription,
     TurnEnded,
 )
-from sipagent.service.messages import CallEvent, FromWorker, Hold, PressDigits, SendText, Transfer
+from sipagent.service.messages import CallEvent, FromWorker, Hold, Offer, PressDigits, SendText, Transfer
 from sipagent.service.worker import models as worker_models
 from sipagent.service.worker.controls import Controls
 from sipagent.service.worker.models import Models
 from sipagent.service.worker.notes import Notes
 from sipagent.service.worker.options import read_options
+from sipagent.stir.verdict import Verdict
 from tests.support.line import SimulatedLine
 from tests.worker.process import offer
 
@@ -48,9 +50,9 @@ class Recorder:
     async def answer(self) -> None:
         self.answers += 1
 
-    def controls(self) -> Controls:
+    def controls(self, made: Offer | None = None) -> Controls:
         return Controls(
-            offer("x:X"),
+            made or offer("x:X"),
             self.sent.append,
             self.work.append,
             self.say,
@@ -59,6 +61,14 @@ class Recorder:
             self.hang_up,
             [],
         )
+
+
+def test_a_brain_is_told_who_vouches_for_its_caller() -> None:
+    made = offer("x:X")
+    verdict = Verdict("passed", "A", "4930123")
+    caller = Recorder().controls(replace(made, party=replace(made.party, stir=verdict))).caller
+    assert caller.stir.attestation == "A"
+    assert Recorder().controls().caller.stir.result == "unchecked"
 
 
 def test_digits_texts_and_holds_are_messages_to_the_signalling_plane() -> None:

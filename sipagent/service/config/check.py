@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from sipagent.errors import ConfigError
-from sipagent.service.config.tree import Config, Trunk
+from sipagent.service.config.tree import Config, Sip, Trunk
 from sipagent.sip.public_address import PREFIX, parse_server
 
 Problems = Iterator[ConfigError]
@@ -80,6 +80,24 @@ def _sip(config: Config) -> Problems:
         path = getattr(sip, key)
         if path and not Path(path).is_file():
             yield ConfigError(f"sip.{key}", f"{path} is not a file", "paths start at the configuration file's folder")
+    yield from _stir(sip)
+
+
+def _stir(sip: Sip) -> Problems:
+    if sip.stir_trust_anchors:
+        from sipagent.stir.certificate import load_anchors  # when it is configured only: it takes time to load
+
+        try:
+            load_anchors(sip.stir_trust_anchors)
+        except ConfigError as problem:
+            yield problem
+    elif sip.stir == "require":
+        yield ConfigError("sip.stir", "needs trust anchors to require anything", "set sip.stir_trust_anchors")
+    if sip.stir_certificates and not Path(sip.stir_certificates).is_dir():
+        yield ConfigError("sip.stir_certificates", f"{sip.stir_certificates} is not a folder", "name a folder")
+    for index, host in enumerate(sip.stir_hosts):
+        if not re.fullmatch(rf"{HOST}(:\d{{1,5}})?", host):
+            yield ConfigError(f"sip.stir_hosts[{index}]", f"{host!r} is not a host", "such as cert.example, no https:")
 
 
 def _public_address(text: str) -> Problems:
@@ -138,6 +156,19 @@ def _trunk(field: str, trunk: Trunk) -> Problems:
             ip_network(network)
         except ValueError as error:
             yield ConfigError(f"{field}.allow[{position}]", str(error), 'such as "203.0.113.0/24"')
+    if bool(trunk.stir_key) != bool(trunk.stir_x5u):
+        missing = "stir_x5u" if trunk.stir_key else "stir_key"
+        yield ConfigError(f"{field}.{missing}", "is needed to sign calls", "set stir_key and stir_x5u, or neither")
+    elif trunk.stir_key:
+        from sipagent.stir.sign import load_key
+
+        try:
+            load_key(trunk.stir_key, f"{field}.stir_key")
+        except ConfigError as problem:
+            yield problem
+        if not re.fullmatch(r"https://[!-;=?-~]+", trunk.stir_x5u):
+            fix = "such as https://cert.example/a.pem"
+            yield ConfigError(f"{field}.stir_x5u", f"{trunk.stir_x5u!r} is not a URL", fix)
     if not trunk.codecs or len(set(trunk.codecs)) != len(trunk.codecs):
         yield ConfigError(f"{field}.codecs", "is empty or names one twice", 'such as ["G722", "PCMU", "PCMA"]')
 

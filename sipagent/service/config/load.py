@@ -26,6 +26,8 @@ PATHS: Final = (
     ("sip", "tls_certificate"),
     ("sip", "tls_key"),
     ("sip", "tls_ca"),
+    ("sip", "stir_trust_anchors"),
+    ("sip", "stir_certificates"),
     ("conversation", "apology"),
     ("conversation", "hold_music"),
     ("conversation", "model_path"),
@@ -239,4 +241,5 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
         absolute = tuple(str(folder / item) for item in value) if isinstance(value, tuple) else str(folder / value)
         if value:
             config = replace(config, **{table: replace(part, **{key: absolute})})
-    return config
+    trunks = (replace(one, stir_key=str(folder / one.stir_key)) if one.stir_key else one for one in config.trunk)
+    return replace(config, trunk=tuple(trunks))

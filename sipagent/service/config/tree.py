@@ -51,6 +51,11 @@ class Sip(_Table, frozen=True):
     tls_key: str = ""  # PEM file
     tls_ca: str = ""  # PEM file of the authorities that we trust; "" = those of the system
     tls_verify: bool = True  # false accepts any certificate of the far end
+    stir_trust_anchors: str = ""  # PEM file of the authorities for callers' numbers (STIR/SHAKEN); "" = no check
+    stir: Literal["report", "require"] = "report"  # require: a caller whose Identity does not hold is refused
+    stir_max_age_seconds: Annotated[float, msgspec.Meta(gt=0)] = 60.0  # of an Identity (RFC 8224 §6.2)
+    stir_certificates: str = ""  # folder of certificates, each file named like its URL, escaped: https%3A%2F%2F…
+    stir_hosts: tuple[str, ...] = ()  # hosts that certificates may be fetched from by HTTPS; [] = from none
 
 
 class Trunk(_Table, frozen=True):
@@ -71,6 +76,9 @@ class Trunk(_Table, frozen=True):
     inbound_digest: bool = False  # its calls to us must know username and password too, not only come from its address
     codecs: tuple[Literal["G722", "PCMU", "PCMA"], ...] = ("G722", "PCMU", "PCMA")  # in the order of preference
     srtp: Literal["off", "optional", "required"] = "off"  # SDES keying (RFC 4568)
+    stir_key: str = ""  # PEM file of the key that signs our calls (SHAKEN, RFC 8588); "" = do not sign
+    stir_x5u: str = ""  # https URL at which others find its certificate
+    stir_attest: Literal["A", "B", "C"] = "A"  # said of our own numbers; others get B, those of callers C
 
 
 class Media(_Table, frozen=True):

@@ -46,6 +46,7 @@ class Controls:
             from_name=party.from_name,
             trunk=party.trunk,
             headers=dict(party.headers),
+            stir=party.stir,
             variables=dict(offer.variables),
             resumed=offer.resumed,
             early_media=party.early_media,
