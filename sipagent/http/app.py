@@ -28,6 +28,7 @@ from sipagent.http.models import (
     HangupBody,
     PlaceCallBody,
     ProblemBody,
+    RejectBody,
     TransferBody,
 )
 from sipagent.http.problems import Problem
@@ -140,6 +141,19 @@ def _add_steering(router: APIRouter, control: CallControl, policy: DestinationPo
         return _accepted(control, call_id)
 
     @router.post("/calls/{call_id}/dtmf", status_code=202, response_model=Accepted, tags=["calls"])
+    @router.post("/calls/{call_id}/answer", status_code=202, response_model=Accepted, tags=["calls"])
+    async def answer(call_id: str) -> Accepted:
+        """Answer a caller whose state is early: its brain has accepted with early media."""
+        control.answer(call_id)
+        return _accepted(control, call_id)
+
+    @router.post("/calls/{call_id}/reject", status_code=202, response_model=Accepted, tags=["calls"])
+    async def reject(call_id: str, body: RejectBody | None = None) -> Accepted:
+        """Refuse a caller who is not answered yet."""
+        body = body or RejectBody()
+        control.reject(call_id, body.status, body.reason, body.contact or "")
+        return _accepted(control, call_id)
+
     async def press_digits(call_id: str, body: DigitsBody) -> Accepted:
         """Press keys."""
         control.press_digits(call_id, body.digits)

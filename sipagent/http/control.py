@@ -116,6 +116,12 @@ class CallControl(Protocol):
 
     def hold(self, call_id: str, held: bool) -> None:
         """Put the far end on hold, or take it back; raises Refused."""
+    def answer(self, call_id: str) -> None:
+        """Answer a caller in early media; raises Refused."""
+
+    def reject(self, call_id: str, status: int, reason: str, contact: str) -> None:
+        """Refuse a caller who is not answered yet; with `contact` and a 3xx it may call there. Raises Refused."""
+
 
     def events(self, call_id: str, after: int = 0) -> AsyncIterator[CallEvent]:
         """Events with a number above `after`: those kept first, then live ones; ends with the call.

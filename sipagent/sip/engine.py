@@ -3,7 +3,7 @@
 An engine owns transports, transactions, dialogs and registrations. It never looks into a session description: bodies
 are bytes, offer/answer is the caller's business. Calls are named by the engine's own opaque `handle`.
 
-    inbound:   IncomingCall → ring / progress / answer / reject        (or Cancelled)
+    inbound:   IncomingCall → ring / progress / answer / reject        (or Cancelled);  progress → EarlySession
     outbound:  place → Progress* → Answered | Ended
     later:     Reoffer → accept_reoffer / reject_reoffer;  reoffer → ReofferAnswered | ReofferRefused;  hangup | Ended
 """
@@ -41,6 +41,17 @@ class Cancelled:
 
     handle: str
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlySession:
+    """The caller has the session description of our 183, as far as we can know: its PRACK has come, or there is none.
+
+    `answer` is the PRACK's body when the offer was in the 183.
+    """
+
+    handle: str
+    answer: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +173,7 @@ class RegistrationChanged:
 EngineEvent = (
     IncomingCall
     | Cancelled
+    | EarlySession
     | Confirmed
     | Progress
     | Answered
@@ -264,7 +276,7 @@ class SipEngine(Protocol):
         """180 Ringing."""
 
     def progress(self, handle: str, body: bytes, headers: HeaderList = ()) -> None:
-        """183 Session Progress with a session description: early media."""
+        """183 Session Progress with a session description: early media. EarlySession follows."""
 
     def answer(self, handle: str, body: bytes, headers: HeaderList = ()) -> None:
         """200 OK; the engine repeats it until the ACK comes."""

@@ -86,6 +86,16 @@ class FakeControl:
         self.call(call_id)
         self.asked.append(("hold" if held else "resume", call_id))
 
+    def answer(self, call_id: str) -> None:
+        self.call(call_id)
+        if self.refusal is not None:
+            raise self.refusal
+        self.asked.append(("answer", call_id))
+
+    def reject(self, call_id: str, status: int, reason: str, contact: str) -> None:
+        self.call(call_id)
+        self.asked.append(("reject", call_id, str(status), reason, contact))
+
     def events(self, call_id: str, after: int = 0) -> AsyncIterator[CallEvent]:
         self.call(call_id)
         return self._events(after)

@@ -41,6 +41,38 @@ async def test_a_call_is_hung_up(
     assert control.asked == [("hangup", call_id, (body or {}).get("reason", ""))]
 
 
+async def test_a_caller_in_early_media_is_answered(
+    client: httpx2.AsyncClient, control: FakeControl, call_id: str
+) -> None:
+    assert (await client.post(f"/v1/calls/{call_id}/answer")).status_code == 202
+    assert control.asked == [("answer", call_id)]
+    control.refusal = Refused(Refusal.WRONG_STATE, "the call is connected")
+    assert (await client.post(f"/v1/calls/{call_id}/answer")).status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "expected"),
+    [
+        (None, 202, ("603", "", "")),
+        ({"status": 404, "reason": "Not in service"}, 202, ("404", "Not in service", "")),
+        ({"status": 302, "contact": "sip:other@elsewhere.example"}, 202, ("302", "", "sip:other@elsewhere.example")),
+        ({"status": 200}, 422, None),
+        ({"status": 404, "reason": "a\r\nInjected: b"}, 422, None),
+        ({"status": 302, "contact": "sip:other@elsewhere.example>\r\nInjected: b"}, 422, None),
+    ],
+)
+async def test_a_caller_is_refused_with_any_status(
+    client: httpx2.AsyncClient,
+    control: FakeControl,
+    call_id: str,
+    body: dict[str, object] | None,
+    status: int,
+    expected: tuple[str, ...] | None,
+) -> None:
+    assert (await client.post(f"/v1/calls/{call_id}/reject", json=body)).status_code == status
+    assert control.asked == ([("reject", call_id, *expected)] if expected else [])
+
+
 async def test_digits_are_pressed(client: httpx2.AsyncClient, control: FakeControl, call_id: str) -> None:
     assert (await client.post(f"/v1/calls/{call_id}/dtmf", json={"digits": "12#"})).status_code == 202
     assert control.asked == [("dtmf", call_id, "12#")]
