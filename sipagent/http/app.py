@@ -42,9 +42,9 @@ log = structlog.get_logger(__name__)
 IdempotencyKey = Annotated[
     str | None, Header(pattern=r"^[!-~]{1,255}$", description="the same key places one call only")
 ]
-REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
 SVG: Final = "image/svg+xml"
 PRIVATE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": ProblemBody, "content": {problems.MEDIA_TYPE: {}}} for status in (401, 404, 409, 422, 429, 503)
 }
 
