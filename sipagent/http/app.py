@@ -140,7 +140,6 @@ def _add_steering(router: APIRouter, control: CallControl, policy: DestinationPo
         control.hangup(call_id, body.reason if body else "")
         return _accepted(control, call_id)
 
-    @router.post("/calls/{call_id}/dtmf", status_code=202, response_model=Accepted, tags=["calls"])
     @router.post("/calls/{call_id}/answer", status_code=202, response_model=Accepted, tags=["calls"])
     async def answer(call_id: str) -> Accepted:
         """Answer a caller whose state is early: its brain has accepted with early media."""
@@ -154,6 +153,7 @@ def _add_steering(router: APIRouter, control: CallControl, policy: DestinationPo
         control.reject(call_id, body.status, body.reason, body.contact or "")
         return _accepted(control, call_id)
 
+    @router.post("/calls/{call_id}/dtmf", status_code=202, response_model=Accepted, tags=["calls"])
     async def press_digits(call_id: str, body: DigitsBody) -> Accepted:
         """Press keys."""
         control.press_digits(call_id, body.digits)

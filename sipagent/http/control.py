@@ -108,6 +108,12 @@ class CallControl(Protocol):
     def hangup(self, call_id: str, reason: str) -> None:
         """End a call; no error when it is over already. Raises Refused(NO_SUCH_CALL)."""
 
+    def answer(self, call_id: str) -> None:
+        """Answer a caller in early media; raises Refused."""
+
+    def reject(self, call_id: str, status: int, reason: str, contact: str) -> None:
+        """Refuse a caller who is not answered yet; with `contact` and a 3xx it may call there. Raises Refused."""
+
     def press_digits(self, call_id: str, digits: str) -> None:
         """Send DTMF; raises Refused."""
 
@@ -116,12 +122,6 @@ class CallControl(Protocol):
 
     def hold(self, call_id: str, held: bool) -> None:
         """Put the far end on hold, or take it back; raises Refused."""
-    def answer(self, call_id: str) -> None:
-        """Answer a caller in early media; raises Refused."""
-
-    def reject(self, call_id: str, status: int, reason: str, contact: str) -> None:
-        """Refuse a caller who is not answered yet; with `contact` and a 3xx it may call there. Raises Refused."""
-
 
     def events(self, call_id: str, after: int = 0) -> AsyncIterator[CallEvent]:
         """Events with a number above `after`: those kept first, then live ones; ends with the call.

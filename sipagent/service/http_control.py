@@ -64,6 +64,17 @@ class HttpControl:
         """End a call; raises Refused."""
         self._life.hang_up(self._get(call_id), reason)
 
+    def answer(self, call_id: str) -> None:
+        """Answer a caller in early media; raises Refused."""
+        call = self._unanswered(call_id)
+        if call.state is not CallState.EARLY:
+            raise Refused(Refusal.WRONG_STATE, f"the call is {call.state.value}, not early: its brain answers it")
+        self._control.early.answer(call)
+
+    def reject(self, call_id: str, status: int, reason: str, contact: str) -> None:
+        """Refuse a caller who is not answered yet; raises Refused."""
+        self._control.early.reject(self._unanswered(call_id), status, reason, contact)
+
     def press_digits(self, call_id: str, digits: str) -> None:
         """Send DTMF; raises Refused."""
         self._control.changes.press_digits(self._connected(call_id), digits)
@@ -85,17 +96,6 @@ class HttpControl:
 
     async def _events(self, call: Call, after: int) -> AsyncIterator[CallEvent]:
         async for event in call.watch(after):
-    def answer(self, call_id: str) -> None:
-        """Answer a caller in early media; raises Refused."""
-        call = self._unanswered(call_id)
-        if call.state is not CallState.EARLY:
-            raise Refused(Refusal.WRONG_STATE, f"the call is {call.state.value}, not early: its brain answers it")
-        self._control.early.answer(call)
-
-    def reject(self, call_id: str, status: int, reason: str, contact: str) -> None:
-        """Refuse a caller who is not answered yet; raises Refused."""
-        self._control.early.reject(self._unanswered(call_id), status, reason, contact)
-
             data = {key: value for key, value in event.items() if key not in ("id", "type", "at")}
             yield CallEvent(event["id"], event["type"], event["at"], data)
 
@@ -166,6 +166,12 @@ class HttpControl:
             raise Refused(Refusal.NO_SUCH_CALL, f"no call {call_id}")
         return call
 
+    def _unanswered(self, call_id: str) -> Call:
+        call = self._get(call_id)
+        if call.party.direction != "inbound" or call.answered or not call.alive:
+            raise Refused(Refusal.WRONG_STATE, "only a caller who is not answered yet can be answered or refused")
+        return call
+
     def _connected(self, call_id: str) -> Call:
         call = self._get(call_id)
         if call.state is not CallState.CONNECTED:
@@ -187,12 +193,6 @@ class HttpControl:
             return route
         route = self._life.route_for(request.to, trunk.name)
         if route is None:
-    def _unanswered(self, call_id: str) -> Call:
-        call = self._get(call_id)
-        if call.party.direction != "inbound" or call.answered or not call.alive:
-            raise Refused(Refusal.WRONG_STATE, "only a caller who is not answered yet can be answered or refused")
-        return call
-
             raise Refused(Refusal.NO_ROUTE, f"no route matches {request.to!r}; name a brain")
         return route
 

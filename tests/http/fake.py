@@ -72,6 +72,16 @@ class FakeControl:
         self.views[call_id] = replace(self.call(call_id), state="ending")
         self.asked.append(("hangup", call_id, reason))
 
+    def answer(self, call_id: str) -> None:
+        self.call(call_id)
+        if self.refusal is not None:
+            raise self.refusal
+        self.asked.append(("answer", call_id))
+
+    def reject(self, call_id: str, status: int, reason: str, contact: str) -> None:
+        self.call(call_id)
+        self.asked.append(("reject", call_id, str(status), reason, contact))
+
     def press_digits(self, call_id: str, digits: str) -> None:
         self.call(call_id)
         if self.refusal is not None:
@@ -85,16 +95,6 @@ class FakeControl:
     def hold(self, call_id: str, held: bool) -> None:
         self.call(call_id)
         self.asked.append(("hold" if held else "resume", call_id))
-
-    def answer(self, call_id: str) -> None:
-        self.call(call_id)
-        if self.refusal is not None:
-            raise self.refusal
-        self.asked.append(("answer", call_id))
-
-    def reject(self, call_id: str, status: int, reason: str, contact: str) -> None:
-        self.call(call_id)
-        self.asked.append(("reject", call_id, str(status), reason, contact))
 
     def events(self, call_id: str, after: int = 0) -> AsyncIterator[CallEvent]:
         self.call(call_id)
