@@ -32,13 +32,18 @@ class SrtpKeys(msgspec.Struct, frozen=True, array_like=True):
 
 
 class OpenRow(msgspec.Struct, frozen=True, tag=True):
-    """Take the row into use: its port listens from now on, nothing is sent before SetStream."""
+    """Take the row into use: its port listens from now on, nothing is sent before SetStream.
+
+    With `resumed_ms` from 0 the call is the one that had the row before the plane was started anew: its clocks go on, so
+    much later.
+    """
 
     row: int
     generation: int
     worker: int = -1
     rate_hz: int = 8000
     reflex: bool = True
+    resumed_ms: int = -1
 
 
 class SetStream(msgspec.Struct, frozen=True, tag=True):

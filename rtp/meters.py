@@ -48,7 +48,7 @@ class Meters:
 
     def open(self, row: int) -> None:
         """The row goes to a new call."""
-        self._looked[row] = 0
+        self._looked[row] = self._table.tx_clock[row] // LOOK
         self._power[row] = self._spoken[row] = 0
         self._table.gauges[row, [GAUGE[name] for name in _LEVELS]] = level.SILENCE_DBOV
 

@@ -278,12 +278,14 @@ class MediaPlane:
         table.rate_hz[row] = command.rate_hz
         table.worker[row] = command.worker
         table.reflex[row] = command.reflex
-        table.rx_head[row] = table.tx_clock[row] = table.rx_last_ns[row] = 0
-        # Nothing of another call may be heard. Readers stop at position 0; concealment looks back a little further.
-        table.rx_pcm[row, -HISTORY:] = 0
+        table.rx_last_ns[row] = 0
         table.sent_pcm[row] = 0
-        table.counters[row] = 0
-        table.gauges[row] = 0
+        if command.resumed_ms < 0:
+            table.rx_head[row] = table.tx_clock[row] = 0
+            # Nothing of another call may be heard. Readers stop at position 0; concealment looks back further.
+            table.rx_pcm[row, -HISTORY:] = 0
+            table.counters[row] = 0
+            table.gauges[row] = 0
         table.populate(row)
         self._gauges.open(row)
         self._meters.open(row)
@@ -291,11 +293,20 @@ class MediaPlane:
         self._codecs.reset(np.array([row]))
         self.receiver.open(row, command.rate_hz)
         self.sender.open(row)
+        if command.resumed_ms > 0:
+            self._pass_over(row, command.resumed_ms * command.rate_hz // 1000)
         self._silences_told[row] = 0
         stale = self._sockets.open(row)
         table.plane[PLANE_COUNTER["stray_packets"]] += stale
         table.generation[row] = command.generation
         table.active[row] = 1
+
+    def _pass_over(self, row: int, samples: int) -> None:
+        """Silence on both clocks, for the time in which there was no plane."""
+        one = np.array([row])
+        self.timeline.pause(one)
+        self.timeline.fill(one, np.array([samples]))
+        self.table.tx_clock[row] += samples
 
     def _set_stream(self, command: SetStream, now_ns: int) -> None:
         row = command.row

@@ -134,11 +134,17 @@ class RowPort(Generic[Event]):
 
     def flush(self) -> None:
         """Drop what has not been played yet; at most one packet more is heard."""
+        head = self._forget_pending()
+        if not self.open:
+            return
+        self._flush_to = head
+        self._table.tx_flush_to[self._row] = head
+
+    def _forget_pending(self) -> int:
+        """Begin a new stretch without what waits: playout positions only grow, also while there is no media plane."""
         dropped, head = self._pending_samples, int(self._table.tx_head[self._row])
         self._pending.clear()
         self._pending_samples = 0
-        if not self.open:
-            return
         offset = self._stretches[-1][1] + dropped
         self._marks = deque((head + offset, number) for _, number in self._marks)
         if self._stretches[-1][0] == head:
@@ -146,8 +152,7 @@ class RowPort(Generic[Event]):
         else:
             self._stretches.append((head, offset))
         del self._stretches[:-8]  # the line is never more than a few flushes behind
-        self._flush_to = head
-        self._table.tx_flush_to[self._row] = head
+        return head
 
     def flushed_at(self) -> int | None:
         """Playout position at which the last flush cut, once the media plane has carried it out; None before."""
@@ -178,8 +183,7 @@ class RowPort(Generic[Event]):
     def pump(self) -> None:
         """Move waiting samples into the ring as far as it has room; to be called at every wake-up."""
         if not self.open:
-            self._pending.clear()
-            self._pending_samples = 0
+            self._forget_pending()
             return
         table, row = self._table, self._row
         head, room = int(table.tx_head[row]), self._room()

@@ -15,6 +15,7 @@ import structlog
 from sipagent.calls.call import Call, CallInput, CallRegistry, CallState, Ending, Placement
 from sipagent.calls.negotiation import MediaSession
 from sipagent.calls.pacing import PacingGate
+from sipagent.calls.row_state import RowState
 from sipagent.calls.rows import Row, RowPool
 from sipagent.errors import ParseError, RemoteError
 from sipagent.rtp import control as media
@@ -40,6 +41,7 @@ class Live:
 
     def __init__(self, row: Row, session: MediaSession, body: bytes) -> None:
         self.row: Row | None = row
+        self.told = RowState()
         self.session = session
         self.body = body  # our description for the first exchange
         self.heard = False
@@ -366,7 +368,9 @@ class Lifecycle:
         """Send a command for the row of this call, as long as it has one."""
         live = self.live.get(call.id)
         if call.place is not None and live is not None and live.row is not None:
-            self.planes[call.place.plane].send(make(call.place.row, call.place.generation))
+            command = make(call.place.row, call.place.generation)
+            live.told.note(command)
+            self.planes[call.place.plane].send(command)
 
     def timer(self, call: Call, name: str, seconds: float, action: Callable[[], None]) -> None:
         """Run `action` after `seconds`, in place of the timer of that name."""

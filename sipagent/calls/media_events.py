@@ -1,13 +1,16 @@
 """What the media planes report about calls."""
 
+from functools import partial
 from typing import Final
 
 from sipagent.calls.call import Call, CallState
 from sipagent.calls.lifecycle import Lifecycle
+from sipagent.calls.row_state import MAX_LOSSES
 from sipagent.rtp import control as media
 from sipagent.service import messages
 from sipagent.sip.outcome import Outcome
 
+REPAIR_S: Final = 5.0  # for a media plane that died to be back; far ends give up after longer silences
 TELL_AGAIN_MS: Final = 10_000  # those who watch need not hear of each second without RTP
 
 
@@ -75,12 +78,65 @@ class MediaEvents:
         self._life.maybe_conclude(call)
 
     def plane_lost(self, plane: int) -> None:
-        """A media plane died: its calls have no voice any more and end."""
+        """A media plane died: its calls have no voice until it is back, and end when it does not come back soon.
+
+        Encrypted calls end at once: how often the far end's sequence number has wrapped died with the plane, and
+        without it nothing can be decrypted (RFC 3711 §3.3.1).
+        """
         self._life.rows.remove_plane(plane)
-        for call in self._life.calls.active(lambda call: call.place is not None and call.place.plane == plane):
-            self._life.live[call.id].row = None
-            self._life.hang_up(call, "media plane died", outcome=Outcome.FAILED)
+        for call in self._of_plane(plane):
+            told = self._life.live[call.id].told
+            told.losses += 1
+            if call.alive and told.losses <= MAX_LOSSES and not self._encrypted(call):
+                told.lost_at = self._life.loop.time()
+                call.note("warning", problem="the media plane of this call died")
+                self._life.timer(call, "repair", REPAIR_S, partial(self._without_plane, call))
+            else:
+                self._without_plane(call)
 
     def plane_ready(self, plane: int, event: media.MediaReady) -> None:
-        """A media plane has bound its ports."""
-        self._life.rows.add_plane(plane, event.ports)
+        """A media plane has bound its ports; rows of calls that outlived the one before are opened again."""
+        calls = self._of_plane(plane)
+        held = {live.row for call in calls if (live := self._life.live[call.id]).row is not None}
+        self._life.rows.add_plane(plane, event.ports, held)
+        lost = [call for call in calls if call.alive and self._life.live[call.id].told.lost_at is not None]
+        for call in lost:
+            assert call.place is not None
+            if event.ports[call.place.row]:
+                self._open_again(call)
+            else:
+                self._without_plane(call)
+        for call in lost:
+            if (bridge := self._life.live[call.id].told.bridge) is not None and call.alive:
+                self._life.planes[plane].send(bridge)
+
+    def _of_plane(self, plane: int) -> list[Call]:
+        return self._life.calls.active(lambda call: call.place is not None and call.place.plane == plane)
+
+    def _encrypted(self, call: Call) -> bool:
+        agreed = self._life.live[call.id].session.negotiated
+        return agreed is not None and agreed.srtp is not None
+
+    def _without_plane(self, call: Call) -> None:
+        self._life.live[call.id].row = None
+        self._life.hang_up(call, "media plane died", outcome=Outcome.FAILED)
+
+    def _open_again(self, call: Call) -> None:
+        live = self._life.live[call.id]
+        assert call.place is not None and live.told.lost_at is not None
+        self._life.cancel_timer(call, "repair")
+        gap_ms = int(1000 * (self._life.loop.time() - live.told.lost_at))
+        live.told.lost_at = None
+        for command in live.told.again(gap_ms):
+            self._life.planes[call.place.plane].send(command)
+        if live.told.recording:
+            self._record_on(call, live.told.recording)
+        if live.apologising:
+            self.play_ended(call, media.PlayEnded(call.place.row, call.place.generation, ""))
+        call.note("media_resumed", gap_ms=gap_ms)
+
+    def _record_on(self, call: Call, before: str) -> None:
+        """What had been recorded is in the file to the last second; what follows goes to another one."""
+        call.note("recording", path=before, problem="cut short: its media plane died")
+        path = self._life.recordings.next(before)
+        self._life.tell_row(call, lambda row, generation: media.Record(row, generation, path))

@@ -24,10 +24,10 @@ class RowPool:
         self._rows: dict[int, tuple[Row, ...]] = {}  # of each plane that came up
         self._free: dict[int, deque[tuple[float, Row]]] = {}
 
-    def add_plane(self, plane: int, ports: tuple[int, ...]) -> None:
-        """Rows of a plane that came up; a port of 0 could not be bound and is left out."""
+    def add_plane(self, plane: int, ports: tuple[int, ...], held: Set[Row] = frozenset()) -> None:
+        """Rows of a plane that came up; a port of 0 could not be bound and is left out, `held` are in use already."""
         self._rows[plane] = tuple(Row(plane, number, port) for number, port in enumerate(ports) if port)
-        self._free[plane] = deque((0.0, row) for row in self._rows[plane])
+        self._free[plane] = deque((0.0, row) for row in self._rows[plane] if row not in held)
 
     def remove_plane(self, plane: int) -> None:
         """The plane is gone, and with it its rows."""

@@ -48,6 +48,7 @@ def remove(directory: Path, gone: Iterable[tuple[str, str]]) -> int:
         paths = [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
         if recording:
             paths.append(Path(recording).resolve())
+            paths += root.glob(f"{stem.name}*{paths[-1].suffix}")  # a media plane that died began another one
         for path in paths:
             if path.is_relative_to(root) and path.is_file():
                 path.unlink()

@@ -1,5 +1,7 @@
 """Where the files of a call lie."""
 
+import itertools
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -18,3 +20,10 @@ class RecordingPaths:
     def path(self, call_id: str, suffix: str) -> str:
         """The recording of a call."""
         return str((self.directory / f"{call_id}.{suffix}").resolve())
+
+    def next(self, path: str) -> str:
+        """A file beside `path` that is not there yet: x.wav, x-2.wav, x-3.wav."""
+        first = Path(path)
+        stem = re.sub(r"-[0-9]+$", "", first.stem)
+        names = (first.with_name(f"{stem}-{number}{first.suffix}") for number in itertools.count(2))
+        return str(next(name for name in names if not name.exists()))
