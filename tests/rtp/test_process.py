@@ -21,13 +21,13 @@ PORT = 22600
 
 
 class Plane:
-    def __init__(self, io: str = "epoll") -> None:
+    def __init__(self, io: str = "epoll", address: str = "127.0.0.1") -> None:
         self.end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.end.settimeout(5)
         self.table, fd = CallTable.create(2)
         self.table.tx_gain[:] = 1.0
         self.worker_fd, self.ears_fd = os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(0, os.EFD_NONBLOCK)
-        options = MediaOptions(first_port=PORT, rows=2, io=io)
+        options = MediaOptions(address, first_port=PORT, rows=2, io=io)
         context = multiprocessing.get_context("fork")
         self.process = context.Process(target=self._run, args=(theirs, fd, options))
         self.process.start()

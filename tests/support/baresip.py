@@ -14,8 +14,8 @@ from tests.support.ports import free_port
 
 CONFIG = """\
 poll_method epoll
-net_interface 127.0.0.1
-sip_listen 127.0.0.1:{sip_port}
+net_interface {host}
+sip_listen {listen}:{sip_port}
 call_local_timeout 120
 call_max_calls 4
 audio_path /usr/share/baresip
@@ -110,7 +110,12 @@ class Baresip:
 
 @asynccontextmanager
 async def baresip(
-    folder: Path, account: str, speech: Path | None = None, rate_hz: int = 8000, config: str = ""
+    folder: Path,
+    account: str,
+    speech: Path | None = None,
+    rate_hz: int = 8000,
+    config: str = "",
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[Baresip]:
     """A baresip with one `account` line; it speaks `speech` (8 kHz mono 16 bit) once a call is up, else silence."""
     if shutil.which("baresip") is None:
@@ -122,6 +127,8 @@ async def baresip(
         _write_silence(speech, 60)
     (folder / "config").write_text(
         CONFIG.format(
+            host=host,
+            listen=f"[{host}]" if ":" in host else host,
             sip_port=sip_port,
             rate_hz=rate_hz,
             speech=speech,
