@@ -16,6 +16,7 @@ from sipagent.service import logging, notify, planes
 from sipagent.service.config.parts import engine_settings, media_options, trunk_account
 from sipagent.service.config.tree import Config
 from sipagent.service.http_control import HttpControl
+from sipagent.service.instance import instance_id
 from sipagent.service.media_planes import MediaHandlers, MediaPlane
 from sipagent.service.pjsip_process import PjsipPlane
 from sipagent.service.recordings import RecordingPaths
@@ -32,9 +33,8 @@ log = structlog.get_logger(__name__)
 
 def make_engine(config: Config) -> SipEngine:
     """The SIP engine that the configuration names."""
-    if config.sip.engine == "pjsua2":
-        return Pjsua2Engine(engine_settings(config), PjsipPlane)
-    return NativeEngine(engine_settings(config))
+    settings = engine_settings(config, instance_id(Path(config.records.directory)))
+    return Pjsua2Engine(settings, PjsipPlane) if config.sip.engine == "pjsua2" else NativeEngine(settings)
 
 
 class Service:

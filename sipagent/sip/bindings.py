@@ -1,16 +1,19 @@
 """Registrations and keepalives of the trunks: the machines of `registration` on our transactions (RFC 3261 §10)."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from sipmessage import Request, Response
 
 from sipagent.sip import header, message
 from sipagent.sip.agenda import Agenda
 from sipagent.sip.digest import Account, Authentication, parse_challenges
-from sipagent.sip.engine import EngineEvent, RegistrationChanged, RegistrationState, TrunkAccount
+from sipagent.sip.engine import EngineEvent, EngineSettings, RegistrationChanged, RegistrationState, TrunkAccount
 from sipagent.sip.exchange import Exchange
 from sipagent.sip.flow import Flow
+from sipagent.sip.flow_keepalive import FlowKeepalive, FlowOwner, Outcome
 from sipagent.sip.layer import TransactionLayer
 from sipagent.sip.registration import Phase, Registration, RegistrationSettings, SendRegister
 
@@ -67,11 +70,13 @@ class _Keepalive:
 class Bindings:
     """All registrations and keepalives; `realms` says who has proved to be a trunk's registrar."""
 
-    def __init__(self, layer: TransactionLayer, emit: Callable[[EngineEvent], None], keepalive_s: float) -> None:
+    def __init__(self, layer: TransactionLayer, emit: Callable[[EngineEvent], None], settings: EngineSettings) -> None:
         self.realms: dict[str, frozenset[str]] = {}
-        self._layer, self._emit, self._keepalive_s = layer, emit, keepalive_s
+        self._layer, self._emit = layer, emit
+        self._keepalive_s, self._keepalive = settings.keepalive_s, settings.keepalive
+        self._instance = f"<urn:uuid:{settings.instance_id}>" if settings.instance_id else ""
         self._bindings: dict[str, _Binding] = {}
-        self._keepalives: dict[str, _Keepalive] = {}
+        self._keepalives: dict[str, _Keepalive | FlowKeepalive] = {}
         self._agenda = Agenda()
 
     @property
@@ -87,6 +92,16 @@ class Bindings:
                 self._run(machine, now)
             elif isinstance(machine, _Keepalive) and self._keepalives.get(machine.account.name) is machine:
                 self._ping(machine, now)
+            elif isinstance(machine, FlowKeepalive) and machine in self._keepalives.values():
+                machine.on_deadline(now)
+                self._agenda.watch(machine)
+
+    def receive_stun(self, data: bytes, source: tuple[str, int], now: float) -> None:
+        """A STUN datagram came to a SIP socket."""
+        for machine in self._keepalives.values():
+            if isinstance(machine, FlowKeepalive):
+                machine.receive(data, source, now)
+                self._agenda.watch(machine)
 
     def states(self) -> Mapping[str, RegistrationChanged]:
         """Present state by trunk."""
@@ -110,7 +125,13 @@ class Bindings:
         server = header.parse_uri(server_uri(account))
         registrar = account.domain or (f"{server.host}:{server.port}" if server.port else server.host)
         settings = RegistrationSettings(
-            account.name, f"sip:{registrar}", contact, account.expires_s, rewrite_contact=rewrite
+            account.name,
+            f"sip:{registrar}",
+            contact,
+            account.expires_s,
+            rewrite_contact=rewrite,
+            instance=self._instance if account.sip_outbound else "",
+            reg_id=self._free_reg_id(account),
         )
         username = account.auth_username or account.username
         authentication = Authentication(Account(username, account.password))
@@ -121,12 +142,55 @@ class Bindings:
         registration.start(now)
         self._run(binding, now)
 
+    def _free_reg_id(self, account: TrunkAccount) -> int:
+        """RFC 5626 §4.2: another flow to the same address of record has another number."""
+        taken = {
+            other.registration.settings.reg_id
+            for name, other in self._bindings.items()
+            if name != account.name and address_of_record(other.account) == address_of_record(account)
+        }
+        return next(number for number in itertools.count(1) if number not in taken)
+
     def keep_alive(self, account: TrunkAccount, now: float) -> None:
-        """OPTIONS at intervals, the first after a random part of one."""
-        if self._keepalive_s > 0:
+        """OPTIONS, STUN or CRLF at intervals, the first after a random part of one."""
+        if self._keepalive_s <= 0:
+            return
+        keepalive: _Keepalive | FlowKeepalive
+        if self._keepalive == "options":
             keepalive = _Keepalive(account, now + self._keepalive_s * self._layer.rng.random())
-            self._keepalives[account.name] = keepalive
-            self._agenda.watch(keepalive)
+        else:
+            owner = FlowOwner(
+                partial(self._flow_to, account),
+                partial(self._interval_s, account.name),
+                self._layer.send_bytes,
+                partial(self._flow_told, account.name),
+            )
+            keepalive = FlowKeepalive(owner, self._keepalive == "stun", self._layer.rng, now)
+        self._keepalives[account.name] = keepalive
+        self._agenda.watch(keepalive)
+
+    def _flow_to(self, account: TrunkAccount) -> Flow | None:
+        """That of the registration; where there is none, the one that a request would take."""
+        binding = self._bindings.get(account.name)
+        if binding is not None and binding.flow is not None:
+            return binding.flow
+        return self._layer.network.flow_for(first_hop(account), 0) if not account.register else None
+
+    def _interval_s(self, trunk: str) -> float:
+        binding = self._bindings.get(trunk)
+        wanted_s = binding.registration.flow_timer_s if binding is not None else 0
+        return min(self._keepalive_s, wanted_s) if wanted_s else self._keepalive_s
+
+    def _flow_told(self, trunk: str, outcome: Outcome, now: float) -> None:
+        alive, binding = outcome is Outcome.ALIVE, self._bindings.get(trunk)
+        self._layer.stats["keepalives_answered" if alive else "keepalives_lost"] += 1
+        if binding is None:
+            return
+        if alive:
+            binding.registration.reachable(now)
+        elif outcome is Outcome.LOST:
+            binding.registration.flow_failed(now)
+        self._run(binding, now)
 
     def leave(self, trunk: str, now: float) -> None:
         """Give one registration up, and ping its trunk no more; `forget` follows when it is not `leaving_from`."""
@@ -187,9 +251,12 @@ class Bindings:
         request.headers.add("Call-ID", binding.call_id)
         request.headers.add("CSeq", f"{wanted.cseq} REGISTER")
         contacts = [f"<{uri}>;expires={expires_s}" for uri, expires_s in wanted.contacts]
+        if wanted.outbound:
+            settings = binding.registration.settings
+            contacts[0] += f';+sip.instance="{settings.instance}";reg-id={settings.reg_id}'
         request.headers.setlist("Contact", contacts)
         request.headers.add("Expires", str(wanted.expires_s))
-        request.headers.add("Supported", "path")
+        request.headers.add("Supported", "path, outbound" if wanted.outbound else "path")
         message.add_headers(request, (*wanted.headers, *account.headers))
         usable = binding.flow is not None and self._layer.network.is_open(binding.flow)
         exchange = Exchange(

@@ -73,7 +73,7 @@ class UserAgent:
         self._events: list[EngineEvent] = []
         self._count = 0
         self._digest = InboundDigest()
-        self.bindings = Bindings(self.layer, self.emit, settings.keepalive_s)
+        self.bindings = Bindings(self.layer, self.emit, settings)
 
     # ---- input and output
 

@@ -206,6 +206,7 @@ class TrunkAccount:
     allow: tuple[str, ...] = ()  # networks that may send us calls for this trunk; () = the server's addresses
     headers: HeaderList = ()
     inbound_digest: bool = False  # its calls to us must know the password too
+    sip_outbound: bool = True  # REGISTER names our instance and the flow (RFC 5626), when there is an instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +223,9 @@ class EngineSettings:
     tls_ca: str = ""
     tls_verify: bool = True
     session_expires_s: int = 1800
-    keepalive_s: float = 0.0  # OPTIONS to each trunk; 0 = off
+    keepalive_s: float = 0.0  # to each trunk; 0 = off
+    keepalive: str = "options"  # or "stun" or "crlf" on the flow
+    instance_id: str = ""  # a UUID that is ours for all time (RFC 5626 §4.1); "" = without SIP Outbound
 
 
 @dataclass(frozen=True, slots=True)

@@ -439,6 +439,10 @@ class TransactionLayer:
         self._locating[exchange.search] = exchange
         self._actions.append(Locate(exchange.search, exchange.hop, exchange.attempt, size))
 
+    def send_bytes(self, flow: Flow, data: bytes) -> None:
+        """What is no SIP message: a keepalive."""
+        self._actions.append(Send(flow, data))
+
     def _send(self, flow: Flow, data: bytes, call_id: str, now: float) -> None:
         self.stats["messages_out"] += 1
         self._trace(call_id, Message(now, "out", data, flow.protocol, flow.local, flow.remote))

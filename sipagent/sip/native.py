@@ -53,6 +53,7 @@ class NativeEngine:
         public = "" if self._stun else settings.public_address
         self._transports = Transports(self._on_message, self._on_lost, public, tls)
         self._agent = UserAgent(settings, self, self._trunk_of, timers)
+        self._transports.on_stun = self._on_stun
         self._on_event: EventHandler | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -268,6 +269,10 @@ class NativeEngine:
                 self._agent.layer.stats["internal_errors"] += 1
                 _log.exception("message_failed", source=flow.remote[0])
             self._flush()
+
+    def _on_stun(self, data: bytes, source: tuple[str, int]) -> None:
+        self._agent.bindings.receive_stun(data, source, time.monotonic())
+        self._flush()
 
     def _on_lost(self, flow: Flow) -> None:
         self._agent.flow_lost(flow, time.monotonic())

@@ -1,4 +1,4 @@
-"""One registration at one registrar (RFC 3261 §10, RFC 5626 §4.5), without sockets and clocks.
+"""One registration at one registrar (RFC 3261 §10, RFC 5626 §4.2, §4.5), without sockets and clocks.
 
     start ──► TRYING ──200──► HOLDING ──refresh due──► TRYING
                 │ refused, silence                         unregister ──► LEAVING ──► GONE
@@ -40,6 +40,8 @@ class RegistrationSettings:
     retry_cap_s: float = 1800.0  # … up to this
     refused_base_s: float = 300.0  # 403, 404 and the like seldom mend themselves
     password_retry_s: float = 30.0  # never more often with a password that was refused: accounts get locked
+    instance: str = ""  # "<urn:uuid:…>", the same for all time (RFC 5626 §4.1); "" = without SIP Outbound
+    reg_id: int = 1  # tells our flows to one address of record apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class SendRegister:
     contacts: tuple[tuple[str, int], ...]
     expires_s: int
     headers: HeaderList = field(default=(), repr=False)
+    outbound: bool = False  # say who we are and which flow this is: +sip.instance and reg-id of the first contact
 
 
 class Phase(Enum):
@@ -80,6 +83,8 @@ class Registration:
         self.service_route: tuple[str, ...] = ()  # RFC 3608: Route of later requests
         self.path: tuple[str, ...] = ()  # RFC 3327, as the registrar keeps it
         self.associated_uris: tuple[str, ...] = ()  # RFC 7315 §4.1
+        self.outbound = False  # the registrar binds our flow, not only our address (RFC 5626 §6)
+        self.flow_timer_s = 0  # within which it wants a keepalive (RFC 5626 §10); 0 = it does not say
         self.deadline: float | None = None
         self.phase = Phase.IDLE
         self.current = RegistrationChanged(settings.trunk, RegistrationState.DISABLED)
@@ -88,6 +93,7 @@ class Registration:
         self._out: list[SendRegister | RegistrationChanged] = []
         self._cseq = 0
         self._expires_s = settings.expires_s
+        self._offers_outbound = bool(settings.instance)
         self._tries = 0
         self._failures = 0
         self._bound_until = 0.0
@@ -126,6 +132,9 @@ class Registration:
         elif status < 300:
             self._granted(status, reason, headers, now)
         elif status == 423 and self._tries < _MAX_TRIES and self._learn_min_expires(headers):
+            self._send(now)
+        elif status == 439 and self._offers_outbound:
+            self._offers_outbound = False  # RFC 5626 §6: a proxy on the way knows no flows; do without
             self._send(now)
         else:
             self._refused(status, reason, _retry_after_s(headers), now)
@@ -188,7 +197,9 @@ class Registration:
         if self._bound_contact not in ("", self.contact) and now < self._bound_until:
             contacts.append((self._bound_contact, 0))
         headers = self._authentication.headers("REGISTER", self.settings.registrar)
-        self._out.append(SendRegister(self._cseq, self.settings.registrar, tuple(contacts), expires_s, headers))
+        outbound = self._offers_outbound
+        registrar = self.settings.registrar
+        self._out.append(SendRegister(self._cseq, registrar, tuple(contacts), expires_s, headers, outbound))
 
     def _challenged(self, status: int, reason: str, headers: HeaderList, now: float) -> None:
         verdict = self._authentication.learn(
@@ -203,7 +214,7 @@ class Registration:
             self._wait(RegistrationState.REFUSED, status, f"{reason} ({verdict.value})", wait_s, now)
 
     def _granted(self, status: int, reason: str, headers: HeaderList, now: float) -> None:
-        granted_s = _granted_s(headers, self._asked_contact, self._expires_s)
+        granted_s = _granted_s(headers, self._asked_contact, self._expires_s, self.settings.instance)
         if granted_s <= 0:
             self._refused(status, "registrar granted no time", 0.0, now)
             return
@@ -214,6 +225,8 @@ class Registration:
         self.service_route = tuple(_split(headers, "service-route"))
         self.path = tuple(_split(headers, "path"))
         self.associated_uris = tuple(_split(headers, "p-associated-uri"))
+        self.outbound = "outbound" in (option.lower() for option in _split(headers, "require"))
+        self.flow_timer_s = _seconds(next(_values(headers, "flow-timer"), "")) or 0
         self.phase = Phase.HOLDING
         latest = max(0.5 * granted_s, min(0.9 * granted_s, granted_s - _ANSWER_TIME_S))
         self.deadline = now + self._rng.uniform(0.5 * granted_s, latest)
@@ -306,28 +319,30 @@ def _retry_after_s(headers: HeaderList) -> float:
     return float(_seconds(next(_values(headers, "retry-after"), "")) or 0)
 
 
-def _granted_s(headers: HeaderList, contact: str, asked_s: int) -> int:
+def _granted_s(headers: HeaderList, contact: str, asked_s: int, instance: str = "") -> int:
     """How long our binding lasts: its own expires, else that of Expires, else what was asked (RFC 3261 §10.2.4).
 
-    A registrar that writes our Contact anew is found by the user part; one that lists none of ours is believed.
+    A registrar that writes our Contact anew is found by our instance or the user part; one that lists none of ours is
+    believed.
     """
     bindings = list(_bindings(headers))
     general = _seconds(next(_values(headers, "expires"), ""))
     for same in (_identity, _user):
-        for uri, expires_s in bindings:
-            if same(uri) == same(contact):
+        for uri, expires_s, its_instance in bindings:
+            if same(uri) == same(contact) or (instance and its_instance.lower() == instance.lower()):
                 return expires_s if expires_s is not None else asked_s if general is None else general
     return asked_s if general is None else general
 
 
-def _bindings(headers: HeaderList) -> Sequence[tuple[str, int | None]]:
+def _bindings(headers: HeaderList) -> Sequence[tuple[str, int | None, str]]:
     found = []
     for text in _split(headers, "contact"):
         try:
             address = header.parse_address(text)
         except ParseError:
             continue
-        found.append((address.uri, _seconds(address.parameters.get("expires", ""))))
+        expires_s = _seconds(address.parameters.get("expires", ""))
+        found.append((address.uri, expires_s, address.parameters.get("+sip.instance", "")))
     return found
 
 

@@ -53,6 +53,7 @@ class Transports:
         tls: TlsSettings | None = None,
     ) -> None:
         self.on_message, self.on_lost = on_message, on_lost
+        self.on_stun: Callable[[bytes, tuple[str, int]], None] = lambda data, source: None
         self._public, self._tls = public_address, tls or TlsSettings()
         self._listeners: list[Listener] = []
         self._udp: dict[int, asyncio.DatagramTransport] = {}  # by listener
@@ -115,10 +116,11 @@ class Transports:
             self._public, self._public_port = found
         return found
 
-    def take_stun(self, data: bytes) -> None:
+    def take_stun(self, data: bytes, source: tuple[str, int]) -> None:
         """A STUN datagram that came to a SIP socket."""
         if self._stun is not None:
             self._stun.receive(data)
+        self.on_stun(data, source)
 
     def set_seen(self, host: str, address: tuple[str, int] | None) -> None:
         """A far end sees us elsewhere than our sockets say (None = no longer)."""
@@ -281,7 +283,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         if len(data) <= 4 and not data.strip(b"\r\n\0"):
             return
         if is_stun(data):
-            self._owner.take_stun(data)
+            self._owner.take_stun(data, (source[0], source[1]))
             return
         listener = self._owner._listeners[self._number]
         host, port = source[0], source[1]

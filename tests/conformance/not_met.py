@@ -20,14 +20,14 @@ NOT_MET = (
         "we always want the NOTIFYs: they say whether the caller is to come back to the agent",
     ),
     (
-        "5626", "4.2", "UAC", "SHOULD", "+sip.instance and reg-id in REGISTER, several flows to one registrar",
+        "5626", "4.2", "UAC", "SHOULD", "a trunk registers two flows at once",
         "one flow for each trunk; a flow that breaks is registered anew within two seconds",
     ),
     (
-        "5626", "3.5.2", "UAC", "SHOULD", "STUN keepalives over UDP every 24 to 29 s",
-        "OPTIONS at sip.keepalive_seconds, which also shows whether the trunk answers",
+        "5626", "4.3", "UAC", "MAY", "ob in the Contact of INVITE keeps requests within the call on the flow",
+        "Contact is the address that the registrar sees the flow at",
     ),
-    ("5627", "4.1", "UAC", "MAY", "GRUU is obtained", "Contact is a plain address"),
+    ("5627", "4.1", "UAC", "MAY", "GRUU is obtained", "Contact is the address that the registrar sees us at"),
     ("5763", "5", "both", "MAY", "DTLS-SRTP", "SDES over TLS; an offer of DTLS alone gets 488"),
     ("6035", "4", "UAC", "MAY", "PUBLISH of vq-rtcpxr summaries", "quality is in the call record and in RTCP XR"),
     (

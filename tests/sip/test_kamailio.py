@@ -14,6 +14,7 @@ from sipagent.sip.engine import (
     RegistrationState,
     TrunkAccount,
 )
+from sipagent.sip.registration import Phase
 from tests.sip.support import SDP, station
 from tests.support.kamailio import kamailio
 from tests.support.sipp import sipp
@@ -59,6 +60,33 @@ async def test_connection_that_breaks_is_followed_by_a_new_registration() -> Non
             while agent.engine.stats()["requests_out_REGISTER"] == before:
                 await asyncio.sleep(0.05)
         assert agent.engine.registrations()["kam"].state is RegistrationState.REGISTERED
+
+
+INSTANCE = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
+
+
+@pytest.mark.rfc("5626", "4.2.1", "MUST", role="UAC", text="Kamailio binds our flow by instance and reg-id")
+@pytest.mark.rfc("5626", "4.4.2", "SHOULD", role="UAC", text="Kamailio answers STUN on the flow that it is bound to")
+async def test_flow_is_bound_by_our_instance_and_kept_open_by_stun() -> None:
+    settings = {"instance_id": INSTANCE, "keepalive": "stun", "keepalive_s": 0.3}
+    async with kamailio(25530, options=("WITH_OUTBOUND", "WITH_STUN")) as registrar:
+        async with station(25531, trunk("agent", 25530), **settings) as agent:
+            await agent.expect(RegistrationChanged, where="REGISTERED: 'registered'")
+            registration = agent.engine._agent.bindings._bindings["kam"].registration
+            assert registration.outbound, "the 200 requires outbound"
+            assert registration.flow_timer_s == 20
+            dump = await registrar.rpc("ul.dump")
+            assert f"Instance: <urn:uuid:{INSTANCE}>" in dump and "Reg-Id: 1" in dump
+            async with asyncio.timeout(10):
+                while agent.engine.stats().get("keepalives_answered", 0) < 2:
+                    await asyncio.sleep(0.05)
+            assert "keepalives_lost" not in agent.engine.stats()
+            for binding in agent.engine._agent.bindings._bindings.values():
+                binding.registration.phase = Phase.GONE  # as if it were killed: nothing is taken back
+        async with station(25532, trunk("agent", 25530), **settings) as again:
+            await again.expect(RegistrationChanged, where="REGISTERED: 'registered'")
+            contacts = await registrar.contacts("agent")
+            assert len(contacts) == 1 and ":25532" in contacts[0], "a restart takes its binding over, calls come once"
 
 
 @pytest.mark.rfc("3261", "22.1", "SHOULD", role="UAC", text="credentials that were refused are not sent again at once")

@@ -11,6 +11,7 @@ from sipagent.sip import header
 from sipagent.sip.core import UserAgent
 from sipagent.sip.engine import EngineEvent, EngineSettings, TrunkAccount
 from sipagent.sip.flow import Flow, Send
+from sipagent.sip.stun import is_stun
 from sipagent.sip.timing import TimerSettings
 
 SDP = b"v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
@@ -66,6 +67,7 @@ class VirtualNetwork:
         self.hosts: dict[str, Host] = {}
         self.targets: dict[str, tuple[str, ...]] = {}  # servers of an address, the first is the address itself
         self.drop: Callable[[str, str], bool] = lambda source, text: False
+        self.stun: dict[str, Callable[[bytes], bytes | None]] = {}  # what answers STUN at an address
         self._rng = random.Random(seed)
         self._queue: list[tuple[float, int, str, str, bytes]] = []
         self._count = 0
@@ -126,13 +128,21 @@ class VirtualNetwork:
 
     def _deliver(self, source: str, destination: str, data: bytes) -> None:
         host = self.hosts.get(destination)
-        if host is not None:
+        if host is not None and is_stun(data):
+            host.agent.bindings.receive_stun(data, (source, 5060), self.now)
+        elif host is not None:
             host.received.append((self.now, data.decode("utf-8", "replace")))
             host.agent.receive(data, Flow(host.protocol, (source, 5060), (destination, 5060)), self.now)
 
     def _send(self, host: Host, action: Send) -> None:
         text = action.data.decode("utf-8", "replace")
         host.sent.append((self.now, text))
+        remote = action.flow.remote[0]
+        if is_stun(action.data) and remote in self.stun:
+            answer = self.stun[remote](action.data)
+            if answer is not None:
+                self.inject(remote, host.address, answer, self.delay_s)
+            return
         if self._rng.random() < self.loss or self.drop(host.address, text):
             return
         self.inject(host.address, action.flow.remote[0], action.data, self.delay_s + self._rng.random() * self.jitter_s)

@@ -6,8 +6,8 @@ from sipagent.service.config.tree import Config, Trunk
 from sipagent.sip.engine import EngineSettings, TrunkAccount
 
 
-def engine_settings(config: Config) -> EngineSettings:
-    """What a SIP engine is told at its start."""
+def engine_settings(config: Config, instance_id: str = "") -> EngineSettings:
+    """What a SIP engine is told at its start; `instance_id` is the UUID of `service.instance`."""
     sip = config.sip
     return EngineSettings(
         listen=sip.listen,
@@ -21,6 +21,8 @@ def engine_settings(config: Config) -> EngineSettings:
         tls_verify=sip.tls_verify,
         session_expires_s=sip.session_expires_seconds,
         keepalive_s=sip.keepalive_seconds,
+        keepalive=sip.keepalive,
+        instance_id=instance_id,
     )
 
 
@@ -39,6 +41,7 @@ def trunk_account(trunk: Trunk) -> TrunkAccount:
         outbound_proxy=_uri(trunk.outbound_proxy) if trunk.outbound_proxy else "",
         allow=trunk.allow,
         inbound_digest=trunk.inbound_digest,
+        sip_outbound=trunk.sip_outbound,
     )
 
 

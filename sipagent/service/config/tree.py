@@ -46,7 +46,8 @@ class Sip(_Table, frozen=True):
     accept_unknown_sources: bool = False  # take INVITEs from addresses that belong to no trunk
     refer: Literal["reject", "allow"] = "reject"  # may the far end send the agent's call elsewhere (REFER)
     session_expires_seconds: Annotated[int, msgspec.Meta(ge=90)] = 1800  # session timer; at least 90 (RFC 4028 §4.2)
-    keepalive_seconds: Seconds = 30.0  # OPTIONS to each trunk, 0 = off
+    keepalive_seconds: Seconds = 30.0  # to each trunk, 0 = off
+    keepalive: Literal["options", "stun", "crlf"] = "options"  # stun or crlf: on the flow by UDP (RFC 5626 §3.5)
     tls_certificate: str = ""  # PEM file, needed for a "tls:" listener
     tls_key: str = ""  # PEM file
     tls_ca: str = ""  # PEM file of the authorities that we trust; "" = those of the system
@@ -71,6 +72,7 @@ class Trunk(_Table, frozen=True):
     caller_id: str = ""  # shown to those we call; "" = username
     register: bool = True  # false for a trunk that knows us by our address
     expires: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 300  # seconds asked for in REGISTER
+    sip_outbound: bool = True  # say in REGISTER who we are and which flow it is (RFC 5626)
     outbound_proxy: str = ""  # SIP URI that takes all requests; "" = the server
     allow: tuple[str, ...] = ()  # addresses or networks that may send calls; [] = those of the server
     inbound_digest: bool = False  # its calls to us must know username and password too, not only come from its address
