@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,6 +16,8 @@ from sipagent.service.messages import Party
 from sipagent.sip.outcome import Outcome
 
 MAX_EVENTS: Final = 5000  # per call; the oldest go first
+EVENT_BYTES: Final = 500  # about what Python takes for one
+KEPT_BYTES: Final = 32 * 1024 * 1024  # of calls that are over, events and ladders; the oldest go first
 
 
 class CallState(Enum):
@@ -108,6 +111,8 @@ class MediaReport:
     gauges: dict[str, float] = field(default_factory=dict)
     recording: str = ""
     recording_problem: str = ""
+    capture: str = ""  # path of the last one
+    capture_problem: str = ""
 
 
 class Call:
@@ -138,12 +143,18 @@ class Call:
         self.state_times: dict[str, float] = {CallState.OFFERED.value: self.started_at}
         self.lines: list[dict[str, Any]] = []  # transcript so far, for a worker that takes over
         self.takeovers = 0
+        self.redirects: list[dict[str, Any]] = []  # addresses that 3xx responses have named, with what became of them
         self.held = False
         self.ladder = b""  # the SIP messages of a call that is over, packed
         self.on_event: Callable[[dict[str, Any]], None] = lambda event: None
         self._events: list[dict[str, Any]] = []
         self._dropped_events = 0
         self._more = asyncio.Event()
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes to remember it."""
+        return len(self.ladder) + EVENT_BYTES * len(self._events)
 
     def move(self, by: CallInput) -> bool:
         """Change the state by TRANSITIONS; False when the call is ending or over, LocalError when it makes no sense."""
@@ -222,6 +233,7 @@ class Call:
             "duration_seconds": round(seconds, 3),
             "held": self.held,
             "takeovers": self.takeovers,
+            "redirects": self.redirects,
             "companion_of": self.companion_of,
             "outcome": ending.outcome.value if ending else None,
             "ended_by": ending.by if ending else "",
@@ -234,6 +246,8 @@ class Call:
             "transcript": list(self.conversed.transcript or self.lines),
             "recording": self.media.recording,
             "recording_problem": self.media.recording_problem,
+            "capture": self.media.capture,
+            "capture_problem": self.media.capture_problem,
             "counters": self.media.counters,
             "gauges": self.media.gauges,
         }
@@ -246,7 +260,8 @@ class CallRegistry:
         self._calls: dict[str, Call] = {}
         self._by_handle: dict[str, Call] = {}
         self._by_generation: dict[int, Call] = {}
-        self._ended: list[str] = []
+        self._ended: deque[tuple[str, int]] = deque()  # id and bytes, the oldest first
+        self._ended_bytes = 0
         self._keep_ended = keep_ended
 
     def add(self, call: Call) -> None:
@@ -272,9 +287,12 @@ class CallRegistry:
         self._by_handle.pop(call.handle, None)
         if call.place is not None:
             self._by_generation.pop(call.place.generation, None)
-        self._ended.append(call.id)
-        while len(self._ended) > self._keep_ended:
-            self._calls.pop(self._ended.pop(0), None)
+        self._ended.append((call.id, call.size_bytes))
+        self._ended_bytes += call.size_bytes
+        while len(self._ended) > self._keep_ended or (self._ended_bytes > KEPT_BYTES and len(self._ended) > 1):
+            oldest, size_bytes = self._ended.popleft()
+            self._ended_bytes -= size_bytes
+            self._calls.pop(oldest, None)
 
     def get(self, call_id: str) -> Call | None:
         """By id."""

@@ -115,7 +115,7 @@ def _remembered(size: int) -> Callable[[Callable[[str], T]], Callable[[str], T]]
     return decorate
 
 
-@_remembered(2048)  # the same text is read several times while its message is handled
+@_remembered(512)  # the same text is read several times while its message is handled
 def parse_via(value: str) -> Via:
     """One Via value."""
     match = _VIA.match(value)
@@ -125,7 +125,7 @@ def parse_via(value: str) -> Via:
     return Via(match["protocol"].upper(), match["host"], port, parse_parameters(value[match.end() :]))
 
 
-@_remembered(4096)
+@_remembered(512)
 def parse_address(value: str) -> Address:
     """A From, To, Contact, Route … value; the display name may be anything that balances its quotes."""
     quoted_end = 0
@@ -151,7 +151,7 @@ def parse_address(value: str) -> Address:
     )
 
 
-@_remembered(4096)
+@_remembered(512)
 def parse_uri(text: str) -> URI:
     """A sip, sips or tel URI by the library's grammar."""
     try:

@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 
+from sipagent.calls import call as calls
 from sipagent.calls.call import TRANSITIONS, Call, CallInput, CallRegistry, CallState, Ending, Placement
 from sipagent.errors import LocalError
 from sipagent.service.config.tree import Route
@@ -71,3 +72,21 @@ def test_the_registry_forgets_ended_calls_after_a_while_but_never_live_ones() ->
     assert [call.id for call in registry.all()] == ["c0", "c3", "c4"]
     assert [call.id for call in registry.active()] == ["c0"]
     assert registry.by_handle("h4") is None and registry.by_generation(1) is not None
+
+
+def test_calls_that_are_over_are_kept_up_to_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "KEPT_BYTES", 20 * calls.EVENT_BYTES + 1000)
+    registry = CallRegistry()
+    for number in range(4):
+        call = make_call(f"c{number}")
+        call.ladder = bytes(1000)
+        for _ in range(9):
+            call.note("n")
+        registry.add(call)
+        registry.retire(call)
+    assert [call.id for call in registry.all()] == ["c2", "c3"]
+    monster = make_call("monster")
+    monster.ladder = bytes(50_000)
+    registry.add(monster)
+    registry.retire(monster)
+    assert registry.all() == [monster], "the last one is always kept"
