@@ -132,6 +132,34 @@ class ControlRecording(msgspec.Struct, frozen=True, tag=True):
     action: str
 
 
+class StartCapture(msgspec.Struct, frozen=True, tag=True):
+    """Write the row's packets to a pcapng file of at most `limit_octets`; `address` is ours, as the far end sees it."""
+
+    row: int
+    generation: int
+    path: str
+    address: str
+    limit_octets: int
+
+
+class CaptureMessage(msgspec.Struct, frozen=True, tag=True):
+    """A SIP message for the row's capture, its secrets masked; `at_ns` is CLOCK_MONOTONIC. Also for a closed row."""
+
+    row: int
+    generation: int
+    at_ns: int
+    source: tuple[str, int]
+    target: tuple[str, int]
+    data: bytes
+
+
+class StopCapture(msgspec.Struct, frozen=True, tag=True):
+    """Close the capture's file; a CaptureEnded event follows. Also for a closed row, whose file is still open."""
+
+    row: int
+    generation: int
+
+
 class Bridge(msgspec.Struct, frozen=True, tag=True):
     """Join two rows: each hears the other, and the agent too where `agent_heard_by` ("both", "a", "none") says so."""
 
@@ -175,6 +203,9 @@ Command = (
     | CloseRow
     | Shutdown
 )
+    | StartCapture
+    | CaptureMessage
+    | StopCapture
 
 # ---- media → signalling
 
@@ -246,6 +277,24 @@ class NoMedia(msgspec.Struct, frozen=True, tag=True):
 
     row: int
     generation: int
+class Bridged(msgspec.Struct, frozen=True, tag=True):
+    """The row is joined as the last Bridge said."""
+
+    row: int
+    generation: int
+
+
+class CaptureEnded(msgspec.Struct, frozen=True, tag=True):
+    """The file is closed; `problem` is empty or says why packets are missing, `left_out` of them."""
+
+    row: int
+    generation: int
+    path: str
+    packets: int
+    left_out: int
+    problem: str = ""
+
+
     silent_ms: int
     dropped_source: int
 
@@ -279,3 +328,5 @@ Event = (
     | RowClosed
     | MediaProblem
 )
+    | CaptureEnded
+    | Bridged

@@ -8,10 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sipagent.rtp.bridge import Bridges
+from sipagent.rtp.capture_taps import CaptureTaps
 from sipagent.rtp.concealer import Concealer
 from sipagent.rtp.control import (
     AssignWorker,
     Bridge,
+    Bridged,
+    CaptureMessage,
     CloseRow,
     Command,
     ControlRecording,
@@ -28,6 +31,8 @@ from sipagent.rtp.control import (
     RowClosed,
     SendDigits,
     SetStream,
+    StartCapture,
+    StopCapture,
     StopPlay,
     Unbridge,
 )
@@ -95,7 +100,10 @@ class MediaPlane:
         self._srtp = SrtpRows(table)
         self._meters = Meters(table, concealer)
         self._gauges = Gauges(table, self.receiver, self.sender, options.tick_ms)
-        self._report_path = ReportPath(table, self._srtp, self.io.send_one, sockets.send_control)
+        self._capture = CaptureTaps(
+            table, self.receiver.kinds, options.first_port, self._remote_of, emit, wall_clock_offset_ns
+        )
+        self._report_path = ReportPath(table, self._srtp, self._note_report, self.io.send_one, sockets.send_control)
         self._reports = ControlReports(
             table, self.receiver, self.sender, self._gauges, options, self._report_path.send, wall_clock_offset_ns
         )
@@ -113,7 +121,10 @@ class MediaPlane:
             Play: lambda command, now_ns: self._playback.play(command, int(table.rate_hz[command.row])),
             StopPlay: lambda command, now_ns: self._playback.stop(command.row),
             Record: lambda command, now_ns: self._taps.start(command),
-            ControlRecording: lambda command, now_ns: self._taps.control(command),
+            ControlRecording: self._control_recording,
+            StartCapture: lambda command, now_ns: self._capture.start(command),
+            CaptureMessage: lambda command, now_ns: self._capture.message(command),
+            StopCapture: lambda command, now_ns: self._capture.stop(command),
             Bridge: self._bridge,
             Unbridge: lambda command, now_ns: self._bridges.part(command.row),
             CloseRow: self._close,
@@ -132,7 +143,11 @@ class MediaPlane:
         self.timeline.arrived.clear()
         self._send(tick)
         for batch in self.io.receive():
-            receiver.receive(self._srtp.unprotect(batch, now_ns) if self._srtp else batch, now_ns)
+            if self._srtp:
+                batch = self._srtp.unprotect(batch, now_ns)
+            if self._capture:
+                self._capture.received(batch, now_ns)
+            receiver.receive(batch, now_ns)
         for datagram in self._sockets.receive():
             self._slow_way(datagram, now_ns)
         receiver.fill(now_ns)
@@ -143,6 +158,7 @@ class MediaPlane:
         self._playback.begin_loaded()
         self._taps.on_tick(tick)
         if tick % SLOW_TICKS == 0:
+        self._capture.on_tick(tick)
             self._look_round(now_ns)
         elif tick % SLOW_TICKS == SLOW_TICKS // 2:  # not in the same tick: it would be long
             self._update_gauges(tick)
@@ -152,6 +168,8 @@ class MediaPlane:
         frames = self._dialling.due(tick)
         for outgoing in self.sender.compose(tick, frames):
             if self._srtp:
+            if self._capture:
+                self._capture.sent(self.sender.packets, outgoing.rows, outgoing.length, self._now_ns)
                 self._srtp.protect(self.sender.packets, outgoing.rows, outgoing.length)
             self.io.send(outgoing.rows, outgoing.length)
             self.receiver.moved[outgoing.rows] = True
@@ -180,9 +198,11 @@ class MediaPlane:
                 self.table.counters[row, COUNTER["dropped_source"]] += np.uint64(not allowed)
                 return
             data = clear
-            if datagram.source == policy.remote:
-                self.receiver.receive(_batch(row, [data]), now_ns)
-                return
+        if self._capture:
+            self._capture.heard(row, datagram.source, data, now_ns)
+        if self._srtp.secured[row] and datagram.source == policy.remote:
+            self.receiver.receive(_batch(row, [data]), now_ns)
+            return
         heard_ns = int(self.table.rx_last_ns[row])
         if heard_ns < self._media_since_ns[row]:
             heard_ns = 0
@@ -266,7 +286,7 @@ class MediaPlane:
             self._emit(MediaProblem(f"{type(command).__name__} for row {row}, of {self.table.rows}"))
             return
         current = bool(self.table.active[row]) and int(self.table.generation[row]) == command.generation  # type: ignore[union-attr]
-        if current or isinstance(command, OpenRow):
+        if current or isinstance(command, OpenRow | CaptureMessage | StopCapture):
             handler = self._handlers.get(type(command))
             if handler is not None:
                 handler(command, now_ns)
@@ -410,6 +430,7 @@ class MediaPlane:
         self._report_path.forget(row)
         self._srtp.forget(row)
         self._srtp.early.take(row, self._now_ns)
+        self._capture.close(row)
         self.table.active[row] = 0
         self.table.worker[row] = -1
         self.io.remove(row)
@@ -428,7 +449,22 @@ class MediaPlane:
     def _send_one(self, row: int, data: bytes) -> None:
         self.io.send_one(row, self._srtp.protect_one(row, data, control=False))
 
+    def _control_recording(self, command: ControlRecording, now_ns: int) -> None:
+        self._taps.control(command)
+        if command.action in ("pause", "resume"):
+            self._capture.blank(command.row, command.action == "pause")
+
+    def _remote_of(self, row: int) -> Address | None:
+        policy = self._policies.get(row)
+        return policy.remote if policy is not None else None
+
+    def _note_report(self, row: int, data: bytes, remote: Address | None, *, inward: bool) -> None:
+        if self._capture:
+            self._capture.report(row, data, remote, self._now_ns, inward=inward)
+
     def _connect(self, row: int, remote: Address) -> bool:
+        if self._capture:
+            self._capture.sent_event(row, data, self._now_ns)
         self.io.remove(row)
         sock = self._sockets.connect(row, remote)
         if sock is not None:
@@ -443,6 +479,7 @@ class MediaPlane:
         self._playback.shut_down()
         self.io.close()
         self._sockets.close_all()
+        self._capture.shut_down()
 
 
 def _canonical(address: str) -> str:

@@ -5,6 +5,7 @@ answered to the port that they come from (symmetric RTCP, RFC 4961); until then 
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
@@ -15,18 +16,30 @@ from sipagent.rtp.srtp import SrtpRows
 from sipagent.rtp.table import COUNTER, CallTable
 
 
+class Seen(Protocol):
+    """Who wants to see reports: row, packet, address (None = that of the row's media), and which way it goes."""
+
+    def __call__(self, row: int, data: bytes, remote: Address | None, *, inward: bool) -> None:
+        """A report is about to leave, or has come."""
+
+
 class ReportPath:
-    """Addresses of all rows; `send_shared` and `send_own` put a datagram on the RTP or the RTCP port."""
+    """Addresses of all rows; `send_shared` and `send_own` put a datagram on the RTP or the RTCP port.
+
+    `seen` is told of every report in the clear.
+    """
 
     def __init__(
         self,
         table: CallTable,
         srtp: SrtpRows,
+        seen: Seen,
         send_shared: Callable[[int, bytes], None],
         send_own: Callable[[int, bytes, Address], bool],
     ) -> None:
         self._table = table
         self._srtp = srtp
+        self._seen = seen
         self._send_shared = send_shared
         self._send_own = send_own
         self._remote: dict[int, Address | None] = {}  # None = on the port of RTP
@@ -44,6 +57,7 @@ class ReportPath:
         if row not in self._remote:
             return
         remote = self._remote[row]
+        self._seen(row, data, remote, inward=False)
         data = self._srtp.protect_one(row, data, control=True)
         if remote is None:
             self._send_shared(row, data)
@@ -61,6 +75,7 @@ class ReportPath:
             if clear is None:
                 return
             data = clear
+        self._seen(row, data, datagram.source if datagram.rtcp else None, inward=True)
         if not reports.receive(row, data, now_ns):
             self._count(row, "dropped_malformed")
         elif datagram.rtcp and self._remote.get(row) is not None:

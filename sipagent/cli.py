@@ -183,6 +183,25 @@ def ladder(
 
 
 @app.command()
+def capture(
+    call_id: Annotated[str, typer.Argument(metavar="ID")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    url: Url = "",
+    token: Token = "",
+    stop: Annotated[bool, typer.Option("--stop", help="End the capture.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Fetch what is captured into this file.", dir_okay=False)] = None,
+) -> None:
+    """Capture SIP and RTP of a call for Wireshark; with --output, fetch the capture of a call in progress or over."""
+    with _endpoint(config, url, token) as endpoint:
+        if stop:
+            endpoint.delete(f"/v1/calls/{call_id}/capture")
+        if output is not None:
+            _save(output, endpoint.download(f"/v1/calls/{call_id}/pcap"))
+        elif not stop:
+            endpoint.post(f"/v1/calls/{call_id}/capture", {})
+
+
+@app.command()
 def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     listen: Annotated[bool, typer.Option(help="Wait for a softphone instead of the scripted caller.")] = False,
@@ -201,12 +220,14 @@ def version() -> None:
 
 
 def _save(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file that only its owner may read, since calls are private."""
+    """Write a file that only its owner may read, since calls are private; nothing when the first piece is refused."""
+    remaining = iter(pieces)
+    first = next(remaining, b"")
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(descriptor, "wb") as file:  # noqa: PTH123 - opened with its mode
-            for piece in pieces:
-                file.write(piece)
+            file.write(first)
+            file.writelines(remaining)
     except OSError as error:
         raise ConfigError(str(path), f"cannot be written: {error.strerror}") from None
 

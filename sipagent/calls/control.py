@@ -64,6 +64,7 @@ class CallControl:
             media.RecordingEnded: self._media.recording_ended,
             media.NoMedia: self._media.no_media,
             media.RowClosed: self._media.row_closed,
+            media.CaptureEnded: self._media.capture_ended,
         }
         self._from_worker: Mapping[type, Callable[[Call, Any], None]] = {
             messages.Accept: self._talk.accepted,

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from sipagent.calls.call import Call, CallInput, CallRegistry, CallState, Ending, Placement
+from sipagent.calls.capture import Captures
 from sipagent.calls.negotiation import MediaSession
 from sipagent.calls.pacing import PacingGate
 from sipagent.calls.row_state import RowState
@@ -101,6 +102,7 @@ class Lifecycle:
         self.calls = CallRegistry()
         self.live: dict[str, Live] = {}
         self.rows = RowPool()
+        self.captures = Captures(engine, planes, self.calls, lambda: self.recordings)
         self.pacing = PacingGate(planes)
         self.draining = False
         self.refused: dict[str, int] = {}
@@ -172,6 +174,8 @@ class Lifecycle:
         if not call.companion_of:
             self.timer(call, "offer", OFFER_S, lambda: self._offer_late(call))
             self.offer(call, avoid=-1, resumed=False)
+        if call.route.capture:
+            self.captures.start(call, session.address)
 
     def offer(self, call: Call, avoid: int, resumed: bool) -> None:
         """Ask a worker; without one, whoever comes up next is asked."""
@@ -303,6 +307,7 @@ class Lifecycle:
         if call.place is not None and call.place.worker >= 0:
             self.tell_worker(call, messages.Ended(call.id, call.ending.reason if call.ending else ""))
         else:
+        self.captures.stop(call)
             live.finished = True
         self.timer(call, "finish", FINISH_S, lambda: self.conclude(call))
         live.when_over()
@@ -317,7 +322,9 @@ class Lifecycle:
     def maybe_conclude(self, call: Call) -> None:
         """Conclude when media plane and worker have said their last words."""
         live = self.live.get(call.id)
-        if live is not None and live.finishing and live.finished and not live.recording and live.row is None:
+        if live is None or not live.finishing or not live.finished or live.row is not None:
+            return
+        if not live.recording and not self.captures.is_open(call):
             self.conclude(call)
 
     def conclude(self, call: Call) -> None:
@@ -333,6 +340,8 @@ class Lifecycle:
         call.ending = call.ending or Ending(Outcome.FAILED, "timeout", 0, "the far end did not answer our BYE")
         call.move(CallInput.END)
         call.ladder = ladder.pack(self.engine.ladder(call.handle))
+        self.captures.stop(call)
+        self.captures.forget(call)
         self.calls.retire(call)
         name = call.ending.outcome.value
         self.outcomes[name] = self.outcomes.get(name, 0) + 1

@@ -52,6 +52,11 @@ class MediaEvents:
         self._life.live[call.id].recording = False
         self._life.maybe_conclude(call)
 
+    def capture_ended(self, call: Call, event: media.CaptureEnded) -> None:
+        """The file is closed."""
+        self._life.captures.ended(call, event)
+        self._life.maybe_conclude(call)
+
     def no_media(self, call: Call, event: media.NoMedia) -> None:
         """Silence on the wire."""
         limit = self._life.config.media.rtp_timeout_seconds

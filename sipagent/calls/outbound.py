@@ -49,6 +49,7 @@ class Outbound:
             )
         )
         self._life.calls.bind(call)
+        self._life.captures.tell(call)
         call.move(CallInput.DIAL)
         ring_seconds = ring_seconds or self._life.config.limits.ring_seconds
         self._life.timer(call, "ring", ring_seconds, lambda: self._no_answer(call))

@@ -92,6 +92,7 @@ class Referred:
             return True
         self._life.engine.notify_refer(move.handle, 200, "OK", True)
         self._life.calls.rebind(call, event.handle)
+        self._life.captures.tell(call)
         live.session = move.session
         live.hold_wanted = False
         self._life.apply(call)

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from sipagent.errors import LocalError
+from sipagent.http import captures, problems
 from sipagent.http import events as sse
 from sipagent.http import problems
 from sipagent.http.auth import RequireToken
@@ -66,6 +67,7 @@ def create_app(
     policy, rate = DestinationPolicy.of(config), RateLimit(config.limits.place_per_minute)
     app.state.policy, app.state.rate = policy, rate
     _add_placing(guarded, control, policy, rate, now)
+    captures.add_routes(guarded, control)
     _add_steering(guarded, control, policy)
     _add_watching(guarded, control, stopping or asyncio.Event(), keepalive_seconds)
     app.include_router(guarded)

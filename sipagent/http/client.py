@@ -41,6 +41,21 @@ class Endpoint:
         """The text of a GET; raises EndpointError."""
         return self._response("GET", path).text
 
+    def download(self, path: str) -> Iterator[bytes]:
+        """The body of a GET, piece by piece; raises EndpointError."""
+        try:
+            with self._client.stream("GET", path) as response:
+                if response.is_error:
+                    response.read()
+                    raise _refusal(response)
+                yield from response.iter_bytes()
+        except httpx2.TransportError as error:
+            raise self._unreachable(error) from error
+
+    def delete(self, path: str) -> Any:
+        """The JSON answer of a DELETE; raises EndpointError."""
+        return self._answer("DELETE", path)
+
     def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Any:
         """The JSON answer of a POST; raises EndpointError."""
         return self._answer("POST", path, body, headers)

@@ -7,6 +7,7 @@ by the events of the call. So HTTP can be tested against a few lines of Python, 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any, Protocol
 
 from prometheus_client import Metric
@@ -18,7 +19,8 @@ class Refusal(Enum):
     """Why call control says no; `sipagent.http.problems` gives each its status."""
 
     NO_SUCH_CALL = "no-such-call"
-    WRONG_STATE = "wrong-state"  # hang up, digits or transfer at a moment that does not allow it
+    NO_CAPTURE = "no-capture"  # nobody has asked for one, or its file is gone
+    WRONG_STATE = "wrong-state"  # answer, digits, transfer … at a moment that does not allow it
     NO_SUCH_TRUNK = "no-such-trunk"
     NO_SUCH_BRAIN = "no-such-brain"
     NO_ROUTE = "no-route"  # neither the request nor a route names a brain or a trunk
@@ -106,6 +108,12 @@ class CallControl(Protocol):
         """The same as an SVG document; raises Refused(NO_SUCH_CALL)."""
 
     def hangup(self, call_id: str, reason: str) -> None:
+    def capture(self, call_id: str, on: bool) -> None:
+        """Begin or end a capture of SIP and RTP; raises Refused."""
+
+    def captured(self, call_id: str) -> Path:
+        """The file of the call's last capture; raises Refused(NO_CAPTURE). May be called in another thread."""
+
         """End a call; no error when it is over already. Raises Refused(NO_SUCH_CALL)."""
 
     def answer(self, call_id: str) -> None:

@@ -17,6 +17,7 @@ STATUS: Final[Mapping[Refusal, tuple[int, str]]] = {
     Refusal.NO_SUCH_CALL: (404, "There is no such call"),
     Refusal.WRONG_STATE: (409, "The call is not in a state for this"),
     Refusal.NO_SUCH_TRUNK: (422, "There is no such trunk"),
+    Refusal.NO_CAPTURE: (404, "The call has no capture"),
     Refusal.NO_SUCH_BRAIN: (422, "There is no such brain"),
     Refusal.NO_ROUTE: (422, "No route fits the call"),
     Refusal.DESTINATION_NOT_ALLOWED: (422, "The destination is not allowed"),

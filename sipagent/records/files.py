@@ -40,12 +40,13 @@ def as_text(summary: Mapping[str, Any]) -> str:
 
 
 def remove(directory: Path, gone: Iterable[tuple[str, str]]) -> int:
-    """Delete the files of (id, recording); only what lies within the directory. Returns how many there were."""
+    """Delete the files of (id, recording), only what lies within the directory. Returns how many there were."""
     removed = 0
     root = directory.resolve()
     for call_id, recording in gone:
         stem = _stem(root, call_id)
         paths = [stem.with_name(stem.name + suffix) for suffix in SUFFIXES]
+        paths += [*root.glob(f"{stem.name}.pcapng"), *root.glob(f"{stem.name}-*.pcapng")]
         if recording:
             paths.append(Path(recording).resolve())
             paths += root.glob(f"{stem.name}*{paths[-1].suffix}")  # a media plane that died began another one

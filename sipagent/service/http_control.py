@@ -1,6 +1,7 @@
 """Call control as the HTTP endpoint sees it: views instead of calls, refusals instead of None."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import asdict
@@ -59,6 +60,26 @@ class HttpControl:
     def _messages(self, call_id: str) -> tuple[Message, ...]:
         call = self._get(call_id)
         return self._life.engine.ladder(call.handle) or ladder.unpack(call.ladder)
+
+    def capture(self, call_id: str, on: bool) -> None:
+        """Begin or end a capture; raises Refused."""
+        call, captures = self._get(call_id), self._life.captures
+        live = self._life.live.get(call_id)
+        if not on:
+            if not captures.is_open(call):
+                raise Refused(Refusal.WRONG_STATE, "the call is not being captured")
+            captures.stop(call)
+        elif live is None or live.row is None or not call.alive:
+            raise Refused(Refusal.WRONG_STATE, f"the call is {call.state.value}")
+        elif not captures.start(call, live.session.address):
+            raise Refused(Refusal.WRONG_STATE, "the call is being captured already")
+
+    def captured(self, call_id: str) -> Path:
+        """The file of the last capture; raises Refused."""
+        path = self._get(call_id).media.capture
+        if not path:
+            raise Refused(Refusal.NO_CAPTURE, "nobody has asked for one")
+        return Path(path)
 
     def hangup(self, call_id: str, reason: str) -> None:
         """End a call; raises Refused."""

@@ -14,11 +14,12 @@ class RecordingPaths:
     def __init__(self, config: Config) -> None:
         self.directory = Path(config.records.directory)
         self.directory.mkdir(parents=True, exist_ok=True)
+        self.capture_octets = config.records.capture_megabytes * 1_000_000
         packaged = resources.files("sipagent.service") / "apology.wav"
         self.apology = config.conversation.apology or str(packaged)
 
     def path(self, call_id: str, suffix: str) -> str:
-        """The recording of a call."""
+        """The file of a call with this suffix."""
         return str((self.directory / f"{call_id}.{suffix}").resolve())
 
     def next(self, path: str) -> str:

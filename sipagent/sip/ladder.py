@@ -27,6 +27,8 @@ _SECRETS: Final = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 
+_CRYPTO: Final = re.compile(rb"^a=crypto:", re.IGNORECASE | re.MULTILINE)
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Message:
@@ -46,8 +48,11 @@ class Message:
 
     @property
     def octets(self) -> bytes:
-        """For programs: secrets are as many asterisks, so that Content-Length stays true."""
-        return mask(self.data, keep_length=True)
+        """For programs: secrets are as many asterisks, so that Content-Length stays true; a=crypto becomes a=masked.
+
+        Programs would take the asterisks for a key, and what is captured in the clear for SRTP.
+        """
+        return _CRYPTO.sub(b"a=masked:", mask(self.data, keep_length=True))
 
     @property
     def first_line(self) -> str:

@@ -146,6 +146,21 @@ def test_a_ladder_is_drawn_into_a_private_file(service: Path, tmp_path: Path) ->
     assert "cannot be written" in str(run("ladder", "c1", "--svg", tmp_path / "no" / "x.svg", "-c", service).exception)
 
 
+def test_a_capture_is_begun_ended_and_fetched_into_a_private_file(
+    service: Path, control: FakeControl, tmp_path: Path
+) -> None:
+    run("call", "+4930123456", "--no-follow", "-c", service)
+    assert run("capture", "c1", "-c", service).exit_code == 0
+    file = tmp_path / "call.pcapng"
+    refused = run("capture", "c1", "--output", file, "-c", service)
+    assert "has no capture" in str(refused.exception) and not file.exists()
+    control.capture_file = tmp_path / "kept.pcapng"
+    control.capture_file.write_bytes(b"pcapng" * 100_000)
+    assert run("capture", "c1", "--stop", "--output", file, "-c", service).exit_code == 0
+    assert control.asked == [("capture", "c1"), ("no capture", "c1")]
+    assert file.read_bytes() == b"pcapng" * 100_000 and stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
 def test_a_refusal_is_told_in_words(service: Path) -> None:
     result = run("call", "4930", "-c", service)
     assert result.exit_code == 1

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import Metric
@@ -32,6 +33,7 @@ class FakeControl:
         self.over = False
         self.watching = 0
         self.is_ready = True
+        self.capture_file: Path | None = None
 
     def happen(self, type: str, **data: Any) -> None:
         self.log.append(CallEvent(len(self.log) + 1, type, 1.5, data))
@@ -67,6 +69,18 @@ class FakeControl:
     def ladder_svg(self, call_id: str) -> str:
         self.call(call_id)
         return '<svg xmlns="http://www.w3.org/2000/svg"/>'
+
+    def capture(self, call_id: str, on: bool) -> None:
+        self.call(call_id)
+        if self.refusal is not None:
+            raise self.refusal
+        self.asked.append(("capture" if on else "no capture", call_id))
+
+    def captured(self, call_id: str) -> Path:
+        self.call(call_id)
+        if self.capture_file is None:
+            raise Refused(Refusal.NO_CAPTURE, "nobody has asked for one")
+        return self.capture_file
 
     def hangup(self, call_id: str, reason: str) -> None:
         self.views[call_id] = replace(self.call(call_id), state="ending")

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -171,3 +172,28 @@ async def test_the_messages_of_a_call_are_drawn_when_a_drawing_is_asked_for(
 
 async def test_a_ladder_in_a_form_that_we_do_not_have_is_refused(client: httpx2.AsyncClient, call_id: str) -> None:
     assert (await client.get(f"/v1/calls/{call_id}/ladder?format=pdf")).status_code == 422
+
+
+async def test_a_capture_is_begun_ended_and_fetched(
+    client: httpx2.AsyncClient, control: FakeControl, call_id: str, tmp_path: Path
+) -> None:
+    path = f"/v1/calls/{call_id}/capture"
+    assert (await client.post(path)).status_code == 202
+    assert (await client.delete(path)).status_code == 202
+    assert control.asked == [("capture", call_id), ("no capture", call_id)]
+    control.capture_file = tmp_path / "c1.pcapng"
+    control.capture_file.write_bytes(bytes(range(256)) * 1000)
+    response = await client.get(f"/v1/calls/{call_id}/pcap")
+    assert response.content == bytes(range(256)) * 1000
+    assert response.headers["content-type"] == "application/vnd.tcpdump.pcap"
+    assert response.headers["content-disposition"] == 'attachment; filename="c1.pcapng"'
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_call_without_a_capture_has_no_file(
+    client: httpx2.AsyncClient, control: FakeControl, call_id: str, tmp_path: Path, gone: bool
+) -> None:
+    control.capture_file = tmp_path / "gone.pcapng" if gone else None
+    response = await client.get(f"/v1/calls/{call_id}/pcap")
+    assert (response.status_code, response.json()["type"]) == (404, "tag:sipagent,2026:no-capture")
+    assert (await client.get("/v1/calls/none/pcap")).json()["type"] == "tag:sipagent,2026:no-such-call"

@@ -113,6 +113,8 @@ async def test_the_openapi_document_names_every_endpoint(client: httpx2.AsyncCli
         "/v1/calls/{call_id}/transfer",
         "/v1/calls/{call_id}/events",
         "/v1/calls/{call_id}/ladder",
+        "/v1/calls/{call_id}/capture",
+        "/v1/calls/{call_id}/pcap",
         "/healthz",
         "/readyz",
         "/metrics",

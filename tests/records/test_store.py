@@ -188,6 +188,8 @@ async def test_old_records_go_with_their_files(tmp_path: Path) -> None:
     await store.open()
     recording = tmp_path / "old.wav"
     recording.write_bytes(b"RIFF")
+    for capture in ("old", "old-2", "older", "new"):
+        (tmp_path / f"{capture}.pcapng").write_bytes(b"")
     outside = tmp_path.parent / "outside.wav"
     outside.write_bytes(b"RIFF")
     store.begin(summary("talking"))  # old as well, but it still lasts
@@ -199,6 +201,7 @@ async def test_old_records_go_with_their_files(tmp_path: Path) -> None:
     store.finish(ended("new", started_at=now))
     assert {record["id"] for record in await store.recent()} == {"talking", "new"}
     assert sorted(path.name for path in tmp_path.glob("*.[jtw][sxa][otv]*")) == ["new.json", "new.txt"]
+    assert sorted(path.name for path in tmp_path.glob("*.pcapng")) == ["new.pcapng", "older.pcapng"]
     assert outside.exists()
     outside.unlink()
     await store.close()
