@@ -198,14 +198,14 @@ Command = (
     | StopPlay
     | Record
     | ControlRecording
+    | StartCapture
+    | CaptureMessage
+    | StopCapture
     | Bridge
     | Unbridge
     | CloseRow
     | Shutdown
 )
-    | StartCapture
-    | CaptureMessage
-    | StopCapture
 
 # ---- media → signalling
 
@@ -272,11 +272,6 @@ class RecordingEnded(msgspec.Struct, frozen=True, tag=True):
     problem: str = ""
 
 
-class NoMedia(msgspec.Struct, frozen=True, tag=True):
-    """Nothing valid came for `silent_ms`; repeated each further second. `dropped_source` tells of refused strangers."""
-
-    row: int
-    generation: int
 class Bridged(msgspec.Struct, frozen=True, tag=True):
     """The row is joined as the last Bridge said."""
 
@@ -295,6 +290,11 @@ class CaptureEnded(msgspec.Struct, frozen=True, tag=True):
     problem: str = ""
 
 
+class NoMedia(msgspec.Struct, frozen=True, tag=True):
+    """Nothing valid came for `silent_ms`; repeated each further second. `dropped_source` tells of refused strangers."""
+
+    row: int
+    generation: int
     silent_ms: int
     dropped_source: int
 
@@ -324,9 +324,9 @@ Event = (
     | PlayEnded
     | DigitsSent
     | RecordingEnded
+    | CaptureEnded
+    | Bridged
     | NoMedia
     | RowClosed
     | MediaProblem
 )
-    | CaptureEnded
-    | Bridged

@@ -157,8 +157,8 @@ class MediaPlane:
         self._meters.on_tick(tick)
         self._playback.begin_loaded()
         self._taps.on_tick(tick)
-        if tick % SLOW_TICKS == 0:
         self._capture.on_tick(tick)
+        if tick % SLOW_TICKS == 0:
             self._look_round(now_ns)
         elif tick % SLOW_TICKS == SLOW_TICKS // 2:  # not in the same tick: it would be long
             self._update_gauges(tick)
@@ -167,9 +167,9 @@ class MediaPlane:
     def _send(self, tick: int) -> None:
         frames = self._dialling.due(tick)
         for outgoing in self.sender.compose(tick, frames):
-            if self._srtp:
             if self._capture:
                 self._capture.sent(self.sender.packets, outgoing.rows, outgoing.length, self._now_ns)
+            if self._srtp:
                 self._srtp.protect(self.sender.packets, outgoing.rows, outgoing.length)
             self.io.send(outgoing.rows, outgoing.length)
             self.receiver.moved[outgoing.rows] = True
@@ -427,10 +427,10 @@ class MediaPlane:
     def _release(self, row: int) -> None:
         self._taps.close(row, int(self.table.generation[row]))
         self._reports.close(row, self._tick, self._now_ns)
+        self._capture.close(row)
         self._report_path.forget(row)
         self._srtp.forget(row)
         self._srtp.early.take(row, self._now_ns)
-        self._capture.close(row)
         self.table.active[row] = 0
         self.table.worker[row] = -1
         self.io.remove(row)
@@ -446,9 +446,6 @@ class MediaPlane:
         self._policies.pop(row, None)
         self._offered.pop(row, None)
 
-    def _send_one(self, row: int, data: bytes) -> None:
-        self.io.send_one(row, self._srtp.protect_one(row, data, control=False))
-
     def _control_recording(self, command: ControlRecording, now_ns: int) -> None:
         self._taps.control(command)
         if command.action in ("pause", "resume"):
@@ -462,9 +459,12 @@ class MediaPlane:
         if self._capture:
             self._capture.report(row, data, remote, self._now_ns, inward=inward)
 
-    def _connect(self, row: int, remote: Address) -> bool:
+    def _send_one(self, row: int, data: bytes) -> None:
         if self._capture:
             self._capture.sent_event(row, data, self._now_ns)
+        self.io.send_one(row, self._srtp.protect_one(row, data, control=False))
+
+    def _connect(self, row: int, remote: Address) -> bool:
         self.io.remove(row)
         sock = self._sockets.connect(row, remote)
         if sock is not None:
@@ -476,10 +476,10 @@ class MediaPlane:
         for row in np.flatnonzero(self.table.active).tolist():
             self._release(row)
         self._taps.shut_down()
+        self._capture.shut_down()
         self._playback.shut_down()
         self.io.close()
         self._sockets.close_all()
-        self._capture.shut_down()
 
 
 def _canonical(address: str) -> str:

@@ -62,9 +62,9 @@ class CallControl:
             media.PlayEnded: self._media.play_ended,
             media.DigitsSent: lambda call, event: call.note("dtmf_sent", digits=event.digits),
             media.RecordingEnded: self._media.recording_ended,
+            media.CaptureEnded: self._media.capture_ended,
             media.NoMedia: self._media.no_media,
             media.RowClosed: self._media.row_closed,
-            media.CaptureEnded: self._media.capture_ended,
         }
         self._from_worker: Mapping[type, Callable[[Call, Any], None]] = {
             messages.Accept: self._talk.accepted,

@@ -100,9 +100,9 @@ class Lifecycle:
         self.workers = workers
         self.recordings = recordings
         self.calls = CallRegistry()
+        self.captures = Captures(engine, planes, self.calls, lambda: self.recordings)
         self.live: dict[str, Live] = {}
         self.rows = RowPool()
-        self.captures = Captures(engine, planes, self.calls, lambda: self.recordings)
         self.pacing = PacingGate(planes)
         self.draining = False
         self.refused: dict[str, int] = {}
@@ -171,11 +171,11 @@ class Lifecycle:
         call.on_event = lambda event: self.records.note(call.id, event)
         rate_hz, reflex = session.row_rate_hz, call.route.reflex
         self.tell_row(call, lambda number, generation: media.OpenRow(number, generation, -1, rate_hz, reflex))
+        if call.route.capture:
+            self.captures.start(call, session.address)
         if not call.companion_of:
             self.timer(call, "offer", OFFER_S, lambda: self._offer_late(call))
             self.offer(call, avoid=-1, resumed=False)
-        if call.route.capture:
-            self.captures.start(call, session.address)
 
     def offer(self, call: Call, avoid: int, resumed: bool) -> None:
         """Ask a worker; without one, whoever comes up next is asked."""
@@ -304,10 +304,10 @@ class Lifecycle:
         if call.alive:
             call.move(CallInput.HANG_UP)
         self._release_media(call)
+        self.captures.stop(call)
         if call.place is not None and call.place.worker >= 0:
             self.tell_worker(call, messages.Ended(call.id, call.ending.reason if call.ending else ""))
         else:
-        self.captures.stop(call)
             live.finished = True
         self.timer(call, "finish", FINISH_S, lambda: self.conclude(call))
         live.when_over()
@@ -337,11 +337,11 @@ class Lifecycle:
         if live.row is not None:
             self.rows.give_back(live.row, self.loop.time())
         self.leave_worker(call)
+        self.captures.stop(call)
+        self.captures.forget(call)
         call.ending = call.ending or Ending(Outcome.FAILED, "timeout", 0, "the far end did not answer our BYE")
         call.move(CallInput.END)
         call.ladder = ladder.pack(self.engine.ladder(call.handle))
-        self.captures.stop(call)
-        self.captures.forget(call)
         self.calls.retire(call)
         name = call.ending.outcome.value
         self.outcomes[name] = self.outcomes.get(name, 0) + 1

@@ -67,8 +67,8 @@ def create_app(
     policy, rate = DestinationPolicy.of(config), RateLimit(config.limits.place_per_minute)
     app.state.policy, app.state.rate = policy, rate
     _add_placing(guarded, control, policy, rate, now)
-    captures.add_routes(guarded, control)
     _add_steering(guarded, control, policy)
+    captures.add_routes(guarded, control)
     _add_watching(guarded, control, stopping or asyncio.Event(), keepalive_seconds)
     app.include_router(guarded)
     app.add_middleware(Gate, exposition=exposition)

@@ -107,13 +107,13 @@ class CallControl(Protocol):
     def ladder_svg(self, call_id: str) -> str:
         """The same as an SVG document; raises Refused(NO_SUCH_CALL)."""
 
-    def hangup(self, call_id: str, reason: str) -> None:
     def capture(self, call_id: str, on: bool) -> None:
         """Begin or end a capture of SIP and RTP; raises Refused."""
 
     def captured(self, call_id: str) -> Path:
         """The file of the call's last capture; raises Refused(NO_CAPTURE). May be called in another thread."""
 
+    def hangup(self, call_id: str, reason: str) -> None:
         """End a call; no error when it is over already. Raises Refused(NO_SUCH_CALL)."""
 
     def answer(self, call_id: str) -> None:

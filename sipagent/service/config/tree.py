@@ -119,8 +119,8 @@ class Route(_Table, frozen=True):
     options: dict[str, Any] = {}  # for the pipeline; `api_key_credential = "x"` becomes `api_key`
     brain_options: dict[str, Any] = {}  # keyword arguments of the brain
     record: Literal["", "wav", "flac", "opus"] = ""  # both legs, in the records directory; "" = do not record
-    reflex: bool = True  # duck the agent at once when the caller speaks
     capture: bool = False  # SIP and RTP of each call, for Wireshark, in the records directory
+    reflex: bool = True  # duck the agent at once when the caller speaks
 
 
 class Http(_Table, frozen=True):
@@ -161,8 +161,8 @@ class Records(_Table, frozen=True):
 
     directory: str = "./calls"  # made when it is missing
     database: str = ""  # SQLAlchemy URL, "" = SQLite in the directory
-    keep_days: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # records and files older than this are deleted; 0 = keep all
     capture_megabytes: Count = 100  # a capture ends at this size; an hour of G.711 needs 90
+    keep_days: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # records and files older than this are deleted; 0 = keep all
 
 
 class Config(_Table, frozen=True):
