@@ -14,7 +14,6 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from sipagent.errors import LocalError
 from sipagent.http import captures, problems
 from sipagent.http import events as sse
-from sipagent.http import problems
 from sipagent.http.auth import RequireToken
 from sipagent.http.control import CallControl, Refusal, Refused
 from sipagent.http.idempotency import IdempotencyTable
