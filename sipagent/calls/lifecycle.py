@@ -152,8 +152,8 @@ class Lifecycle:
         call.move(CallInput.HANG_UP)
         self._release_media(call)
         if call.handle:
-            self.engine.hangup(call.handle, headers)
             self.timer(call, "finish", HANGUP_S, lambda: self.conclude(call))
+            self.engine.hangup(call.handle, headers)  # may say Ended at once, and the call may be over with that
         else:
             call.ending = call.ending or Ending(Outcome.CANCELLED, "local", 0, reason)
             self.finish(call)

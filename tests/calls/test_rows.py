@@ -1,6 +1,13 @@
 """Rows are handed out in turn and rest after a call."""
 
+from typing import Any
+
+from sipagent.calls.call import CallState
+from sipagent.calls.media_events import MAX_LOSSES
 from sipagent.calls.rows import QUARANTINE_S, RowPool
+from sipagent.service.recordings import RecordingPaths
+from sipagent.sip import engine as sip
+from tests.calls.board import CONFIG, Board
 
 
 def test_a_row_rests_in_quarantine_before_it_is_handed_out_again() -> None:
@@ -37,3 +44,19 @@ def test_a_row_of_a_plane_that_is_gone_is_not_taken_back() -> None:
     pool.remove_plane(0)
     pool.give_back(row, 0.0)
     assert pool.free(100.0) == 0
+
+
+async def test_a_call_that_loses_its_worker_and_its_media_plane_is_over_with_its_bye() -> None:
+    board = Board()
+    call = board.incoming()
+
+    def ends_at_once(handle: str, headers: Any = ()) -> None:
+        board.control.on_engine(sip.Ended(handle, "local"))
+
+    board.engine.hangup = ends_at_once
+    board.life.recordings = RecordingPaths(CONFIG)
+    board.life.workers.pick = lambda avoid: None  # type: ignore[method-assign]
+    board.control.on_worker_lost(0)
+    for _ in range(MAX_LOSSES + 1):
+        board.control.on_media_lost(0)
+    assert call.state is CallState.ENDED and not board.life.live
