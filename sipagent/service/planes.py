@@ -10,6 +10,7 @@ import ctypes
 import importlib
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_NAME: Final = 15
+GROUP_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 MEDIA: Final = "sipagent.rtp.process"
 EARS: Final = "sipagent.rtp.vad.process"
 WORKER: Final = "sipagent.service.worker.process"
@@ -36,7 +38,15 @@ def prepare() -> None:
         os.environ.setdefault(variable, "1")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reports its use otherwise
     _context.set_forkserver_preload(PRELOAD)
-    multiprocessing.forkserver.ensure_running()
+    # `timeout`, a closed terminal and some supervisors signal the whole process group: that is ours alone to handle, or
+    # the calls that we drain would lose their planes. The fork server inherits what is blocked now; the resource
+    # tracker goes before it, because its start unblocks SIGTERM.
+    multiprocessing.resource_tracker.ensure_running()
+    outside = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, outside)
 
 
 async def loaded() -> None:
@@ -103,6 +113,8 @@ class Plane:
 
 def _run(name: str, entry: str, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C in the terminal is the parent's to handle
+    os.setpgrp()  # and so is every signal for the group
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     libc.prctl(PR_SET_NAME, name.encode()[:15])

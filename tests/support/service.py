@@ -111,7 +111,7 @@ async def service(folder: Path, extra: str, ports: int = 40, start_seconds: floa
     with (folder / "service.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "sipagent", "serve", "--config", str(config),
-            stdout=log, stderr=log, env=environment, cwd=folder,
+            stdout=log, stderr=log, env=environment, cwd=folder, process_group=0,
         )  # fmt: skip
     running = Service(folder, sip_port, range(first, first + ports), process)
     try:
