@@ -161,13 +161,18 @@ class StopCapture(msgspec.Struct, frozen=True, tag=True):
 
 
 class Bridge(msgspec.Struct, frozen=True, tag=True):
-    """Join two rows: each hears the other, and the agent too where `agent_heard_by` ("both", "a", "none") says so."""
+    """Join two rows, or change how they are joined; a Bridged event follows.
+
+    With `agent` the agent of `row` is heard by whom its `tx_audience` names, else by nobody. While they are `apart` the
+    two do not hear each other: the agent talks with one of them.
+    """
 
     row: int
     generation: int
     other_row: int
     other_generation: int
-    agent_heard_by: str = "none"
+    agent: bool = False
+    apart: bool = False
 
 
 class Unbridge(msgspec.Struct, frozen=True, tag=True):

@@ -92,7 +92,7 @@ class MediaPlane:
         self.io = make_io(self.sender.packets)
         self._playback = Playback(self.sender, table.generation, emit)
         self._dialling = Dialling(table, self.sender, self._playback, options.tick_ms, emit)
-        self._bridges = Bridges(table, self.sender)
+        self._bridges = Bridges(table, self.sender, self.receiver, options.tick_ms)
         self._inband = InbandListener(table, options.inband_dtmf)
         self._events = EventReceiver()
         self._digits = DigitLog()
@@ -138,6 +138,7 @@ class MediaPlane:
     def tick(self, tick: int, now_ns: int) -> NDArray[np.int16]:
         """Do what is due in tick number `tick`; returns the workers of the rows that moved, i2[n], with repeats."""
         self._tick, self._now_ns = tick, now_ns
+        self._bridges.now_ns = now_ns
         receiver = self.receiver
         receiver.moved.fill(False)
         self.timeline.arrived.clear()
@@ -407,9 +408,11 @@ class MediaPlane:
                 raise ValueError(f"row {other} is not open")
             if int(table.generation[other]) != command.other_generation:
                 raise ValueError(f"row {other} belongs to another call")
-            self._bridges.join(command.row, other, command.agent_heard_by)
+            self._bridges.join(command.row, other, agent=command.agent, apart=command.apart)
         except ValueError as error:
             self._emit(MediaProblem(f"cannot join the calls: {error}", command.row, command.generation))
+        else:
+            self._emit(Bridged(command.row, command.generation))
 
     def _close(self, command: CloseRow, now_ns: int) -> None:
         row, table = command.row, self.table
@@ -438,7 +441,7 @@ class MediaPlane:
         self.receiver.close(row)
         self.sender.close(row)
         self._playback.close(row)
-        self._bridges.part(row)
+        self._bridges.close(row)
         self._inband.listen(row, False)
         self._dialling.close(row)
         self._events.close(row)

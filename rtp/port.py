@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sipagent.rtp.table import MARKS, RX_RING, SPEECH_EVENTS, TX_RING, CallTable
+from sipagent.rtp.table import FAR_END, MARKS, RX_RING, SPEECH_EVENTS, TX_RING, CallTable
 
 PENDING_SECONDS = 120  # of speech ahead of the ring; a reply that is longer loses its end, and `dropped_samples` tells
 
@@ -57,6 +57,7 @@ class RowPort(Generic[Event]):
         self.dropped_samples = 0
         if self.open:
             table.tx_gain[row] = 1.0
+            table.tx_audience[row] = FAR_END
 
     @property
     def open(self) -> bool:
@@ -164,6 +165,14 @@ class RowPort(Generic[Event]):
         """Gain of our speech, 1.0 = as written; the media plane ramps it."""
         if self.open:
             self._table.tx_gain[self._row] = gain
+
+    def set_audience(self, audience: int) -> None:
+        """Who hears our speech while this row is joined with another: FAR_END, OTHER_SIDE, or both of them.
+
+        It counts from the next packet on, also for speech that waits already.
+        """
+        if self.open:
+            self._table.tx_audience[self._row] = audience
 
     def mark(self) -> int:
         """Mark the end of what has been written so far; returns the mark's number for `mark_clock`.

@@ -190,6 +190,14 @@ class Receiver:
             lost=self._table.counters[rows, COUNTER["lost"]].astype(np.int64) - self._lost_before[rows],
         )
 
+    def complete(self, rows: Rows, then_ns: int) -> NDArray[np.int64]:
+        """Up to where the time lines of `rows` [n] will not be waited for, i8[n]: what was overdue at `then_ns`."""
+        head, samples = self._table.rx_head[rows], self._samples[rows]
+        overdue = (then_ns - 1 - self.delay.wait_ns[rows]) // self._sample_ns[rows]
+        missing = np.ceil(np.maximum(head - overdue, 0) / samples).astype(np.int64)
+        complete: NDArray[np.int64] = np.maximum(head - missing * samples, 0)
+        return complete
+
     # ---- packets
 
     def receive(self, batch: Batch, now_ns: int) -> None:

@@ -18,7 +18,7 @@ from sipagent.rtp.formats import WIDE, Codecs, Kind
 from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.packet import HEADER
 from sipagent.rtp.ring import RingColumn
-from sipagent.rtp.table import COUNTER, MARKS, CallTable
+from sipagent.rtp.table import COUNTER, FAR_END, MARKS, CallTable
 
 Rows = NDArray[np.intp]
 
@@ -82,6 +82,7 @@ class Sender:
         self._spoke_until = np.full(rows, -NEVER, np.int64)  # tx_clock at which the last speech ended
         self.held = np.zeros(rows, np.bool_)  # speech waits: an exclusive prompt is playing
         self.muted = np.zeros(rows, np.bool_)  # speech passes unheard: two callers are joined without the agent
+        self.routed = np.zeros(rows, np.bool_)  # speech is for whom tx_audience names
         self._mixers: list[tuple[Mixer, NDArray[np.bool_]]] = []
         self._packets_sent = table.counters[:, COUNTER["packets_sent"]]
         self._octets_sent = table.counters[:, COUNTER["octets_sent"]]
@@ -95,7 +96,8 @@ class Sender:
         self.timestamp[row] = self._random.integers(0, 1 << 32)
         self._ssrc_field[row] = self.ssrc[row]
         self.due[row] = NEVER
-        self.sending[row] = self._talking[row] = self.held[row] = self.muted[row] = False
+        self.sending[row] = self._talking[row] = self.held[row] = False
+        self.muted[row] = self.routed[row] = False
         self._unusual[row] = True
         self._mark_next[row] = True
         self._gain[row] = 1.0
@@ -139,6 +141,11 @@ class Sender:
         """Let speech pass unheard, or be heard again; also to be called when a mixer begins with `rows`."""
         self.muted[rows] = muted
         self._unusual[rows] = True
+
+    def route(self, row: int, routed: bool) -> None:
+        """Let speech be heard here only when `tx_audience` says so, or always again."""
+        self.routed[row] = routed
+        self._unusual[row] = True
 
     def drop_speech(self, row: int) -> None:
         """Flush what a worker has queued, without its asking."""
@@ -348,7 +355,8 @@ class Sender:
         # Ears and worker duck for the same reason: the lower of the two, not one on top of the other.
         gain = table.tx_gain[rows]
         goal = np.where(ducked, np.minimum(gain, np.float32(self._options.duck_gain)), gain)
-        goal = np.where(self.muted[rows], np.float32(0), goal)
+        elsewhere = self.routed[rows] & ((table.tx_audience[rows] & FAR_END) == 0)
+        goal = np.where(self.muted[rows] | elsewhere, np.float32(0), goal)
         now = self._gain[rows]
         if ((goal == 1.0) & (now == 1.0)).all():
             return pcm

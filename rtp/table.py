@@ -32,6 +32,8 @@ SENT_RING: Final = 1 << 13  # 1 s at 8 kHz of what left the socket, for the echo
 CONCEALED_BLOCK: Final = 32  # samples per flag of rx_concealed
 SPEECH_EVENTS: Final = 16
 MARKS: Final = 64
+FAR_END: Final = 1
+OTHER_SIDE: Final = 2
 
 COUNTERS: Final = (
     "packets_received",
@@ -133,6 +135,7 @@ COLUMNS: Final = (
     Column("tx_pcm", np.int16, "worker", (TX_RING,)),
     Column("tx_flush_to", np.int64, "worker"),
     Column("tx_gain", np.float32, "worker"),  # 1.0 = as written; ramped by the media plane
+    Column("tx_audience", np.uint8, "worker"),  # who hears our speech while the row is bridged: FAR_END | OTHER_SIDE
     Column("mark_position", np.int64, "worker", (MARKS,)),  # tx position of mark n, ascending
     Column("mark_count", np.int64, "worker"),
     Column("speech_probability", np.float32, "ears"),
@@ -173,6 +176,7 @@ class CallTable:
     tx_pcm: NDArray[np.int16]
     tx_flush_to: NDArray[np.int64]
     tx_gain: NDArray[np.float32]
+    tx_audience: NDArray[np.uint8]
     mark_position: NDArray[np.int64]
     mark_count: NDArray[np.int64]
     speech_probability: NDArray[np.float32]

@@ -63,6 +63,7 @@ class CallControl:
             media.DigitsSent: lambda call, event: call.note("dtmf_sent", digits=event.digits),
             media.RecordingEnded: self._media.recording_ended,
             media.CaptureEnded: self._media.capture_ended,
+            media.Bridged: lambda call, event: self.transfers.bridged(call),
             media.NoMedia: self._media.no_media,
             media.RowClosed: self._media.row_closed,
         }

@@ -83,6 +83,9 @@ class Transfers:
             self._life.live[call.id].when_over = lambda: self._caller_left(transfer)
             begin(transfer, ring_seconds)
 
+    def bridged(self, call: Call) -> None:
+        """Its row is joined with the target's."""
+
     def objection(self, to: str) -> str:
         """Why nobody may be sent to `to`; "" when that is allowed."""
         try:

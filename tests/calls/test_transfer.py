@@ -107,7 +107,7 @@ async def test_the_caller_hears_ringback_while_the_target_rings_and_then_the_tar
     assert isinstance(stop, media.StopPlay) and isinstance(bridge, media.Bridge)
     assert second.place is not None
     assert (bridge.other_row, bridge.other_generation) == (second.place.row, second.place.generation)
-    assert bridge.agent_heard_by == "none"
+    assert not bridge.agent and not bridge.apart
     assert isinstance(assign, media.AssignWorker) and assign.worker == -1
     assert board.worker.results() == ["transferred"]
 
