@@ -14,7 +14,7 @@ import multiprocessing.resource_tracker
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.reduction import DupFd
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ PRELOAD: Final = [__name__, MEDIA, EARS, WORKER]
 _context = multiprocessing.get_context("forkserver")
 
 
-def prepare() -> None:
+def prepare(modules: Sequence[str] = PRELOAD) -> None:
     """Start the fork server, which loads its modules while we load ours; call it as early as possible.
 
     One thread per linear algebra call: the planes share the cores among themselves.
@@ -37,7 +37,7 @@ def prepare() -> None:
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reports its use otherwise
-    _context.set_forkserver_preload(PRELOAD)
+    _context.set_forkserver_preload(list(modules))
     # `timeout`, a closed terminal and some supervisors signal the whole process group: that is ours alone to handle, or
     # the calls that we drain would lose their planes. The fork server inherits what is blocked now; the resource
     # tracker goes before it, because its start unblocks SIGTERM.

@@ -3,7 +3,8 @@
 import contextlib
 from collections.abc import AsyncIterator
 
-from sipagent.service.pjsip_process import PjsipPlane
+from sipagent.service import planes
+from sipagent.service.pjsip_process import ENTRY, PjsipPlane
 from sipagent.sip.engine import EngineSettings, TrunkAccount
 from sipagent.sip.pjsua2.engine import Pjsua2Engine
 from tests.sip.support import Station
@@ -25,6 +26,7 @@ class PjsipStation(Station):
 
 @contextlib.asynccontextmanager
 async def pjsip(*trunks: TrunkAccount, **settings: object) -> AsyncIterator[PjsipStation]:
+    planes.prepare([ENTRY])  # each test has a PJSIP of its own; its modules are loaded once for all
     port = free_port(tcp=True)
     listen = (f"udp:127.0.0.1:{port}", f"tcp:127.0.0.1:{port}")
     made = PjsipStation(EngineSettings(listen=listen, trunks=trunks, **settings), port)  # type: ignore[arg-type]
