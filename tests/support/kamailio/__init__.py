@@ -5,7 +5,8 @@
 
 Users alice, bob, carol and agent have the password NAME-secret; numbers of four digits and more go to `pstn`.
 The user "down" gets 503 with Retry-After. Options: WITH_SHA256 (RFC 8760), WITH_407 (INVITEs of users are challenged).
-With `tls` (certificate and key) it speaks TLS on the next port too.
+With `tls` (certificate and key) it speaks TLS on the next port too. WITH_RTPENGINE sends the media of all calls through
+the one at `rtpengine`, and WITH_SRTP encrypts it towards the callee.
 """
 
 import asyncio
@@ -75,7 +76,11 @@ class Kamailio:
 
 @contextlib.asynccontextmanager
 async def kamailio(
-    port: int, pstn: str = "127.0.0.1:9", options: tuple[str, ...] = (), tls: tuple[str, str] | None = None
+    port: int,
+    pstn: str = "127.0.0.1:9",
+    options: tuple[str, ...] = (),
+    tls: tuple[str, str] | None = None,
+    rtpengine: str = "127.0.0.1:9",
 ) -> AsyncIterator[Kamailio]:
     """Start one in a folder of its own, stop it at the end; skips the test when it is not installed."""
     modules = next((folder for folder in MODULE_FOLDERS if Path(folder).is_dir()), None)
@@ -85,6 +90,7 @@ async def kamailio(
         folder = Path(name)
         text = TEMPLATE.read_text()
         values = {"RUN": name, "PORT": str(port), "TLSPORT": str(port + 1), "PSTN": pstn, "MODULES": modules}
+        values["NG"] = rtpengine
         for key, value in values.items():
             text = text.replace(f"@{key}@", value)
         config = folder / "kamailio.cfg"
