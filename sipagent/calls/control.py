@@ -14,6 +14,7 @@ from sipagent.calls.inbound import Inbound
 from sipagent.calls.lifecycle import Lifecycle
 from sipagent.calls.media_events import MediaEvents
 from sipagent.calls.outbound import Outbound
+from sipagent.calls.redirects import Redirects
 from sipagent.calls.referred import Referred
 from sipagent.calls.sweep import Sweep
 from sipagent.calls.transfer import Transfers
@@ -31,6 +32,7 @@ class CallControl:
     def __init__(self, life: Lifecycle) -> None:
         self.life = life
         self.outbound = Outbound(life)
+        self._redirects = Redirects(life, self.outbound)
         self.changes = Changes(life)
         self.transfers = Transfers(life, Companions(life, self.outbound))
         self._referred = Referred(life, self.transfers)
@@ -115,8 +117,11 @@ class CallControl:
             self.outbound.progress(event)
 
     def _answered(self, event: sip.Answered) -> None:
-        if not self._referred.answered(event):
-            self.outbound.answered(event)
+        if self._referred.answered(event):
+            return
+        if found := self.life.find(event.handle):
+            self._redirects.answered(found[0])
+        self.outbound.answered(event)
 
     def _ended(self, event: sip.Ended) -> None:
         self.inbound.screening.forget(event.handle)
@@ -126,6 +131,8 @@ class CallControl:
         if found is None:
             return
         call, _ = found
+        if self._redirects.ended(call, event):
+            return
         if call.ending is None:
             rang = CallState.RINGING.value in call.state_times
             outcome = Outcome.ANSWERED if call.answered else outcome_of(event.status, event.headers, rang=rang)

@@ -18,6 +18,7 @@ from sipagent.calls.negotiation import MediaSession
 from sipagent.calls.pacing import PacingGate
 from sipagent.calls.row_state import RowState
 from sipagent.calls.rows import Row, RowPool
+from sipagent.calls.trail import Trail
 from sipagent.errors import ParseError, RemoteError
 from sipagent.rtp import control as media
 from sipagent.service import messages
@@ -63,6 +64,7 @@ class Live:
         self.when_rung: Callable[[], None] = _nothing
         self.when_answered: Callable[[], None] = _nothing
         self.when_over: Callable[[], None] = _nothing
+        self.trail: Trail | None = None  # of a call that a 3xx has sent elsewhere
         self.timers: dict[str, asyncio.TimerHandle] = {}
 
 
@@ -107,6 +109,7 @@ class Lifecycle:
         self.draining = False
         self.refused: dict[str, int] = {}
         self.outcomes: dict[str, int] = {}
+        self.redirected: dict[str, int] = {}  # addresses of 3xx responses: followed, refused, loop
         self.orphans: dict[str, int] = {}  # what the sweep has found, by kind
         self.idle = asyncio.Event()  # set while there is no call at all
         self.idle.set()

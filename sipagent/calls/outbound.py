@@ -36,23 +36,31 @@ class Outbound:
 
     def dial(self, call: Call, ring_seconds: float = 0.0) -> None:
         """Send the INVITE: the brain is ready. 0: give up after `[limits] ring_seconds`. LocalError for no address."""
-        live = self._life.live[call.id]
-        trunk = call.trunk.name if call.trunk else ""
-        call.handle = self._life.engine.place(
-            sip.PlaceCall(
-                call.party.to_number,
-                trunk,
-                live.body,
-                from_user=call.party.from_number,
-                from_name=call.party.from_name,
-                headers=self.signing.headers(call),
-            )
-        )
+        call.handle = self._invite(call, call.party.to_number)
         self._life.calls.bind(call)
         self._life.captures.tell(call)
         call.move(CallInput.DIAL)
         ring_seconds = ring_seconds or self._life.config.limits.ring_seconds
         self._life.timer(call, "ring", ring_seconds, lambda: self._no_answer(call))
+
+    def redial(self, call: Call, to: str, headers: sip.HeaderList) -> None:
+        """Call another address in place of the one that has redirected the call; LocalError for no address."""
+        self._life.calls.rebind(call, self._invite(call, to, headers, call.handle))
+        self._life.captures.tell(call)
+
+    def _invite(self, call: Call, to: str, headers: sip.HeaderList = (), redirected: str = "") -> str:
+        return self._life.engine.place(
+            sip.PlaceCall(
+                to,
+                call.trunk.name if call.trunk else "",
+                self._life.live[call.id].body,
+                from_user=call.party.from_number,
+                from_name=call.party.from_name,
+                headers=(*self.signing.headers(call), *headers),
+                addressed_to=call.party.to_number,
+                redirected=redirected,
+            )
+        )
 
     def progress(self, event: sip.Progress) -> None:
         """180, 183: it rings, perhaps with early media."""

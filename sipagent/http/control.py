@@ -73,6 +73,7 @@ class CallView:
     collected_vars: Mapping[str, Any] = field(default_factory=dict)
     usage: Mapping[str, float] = field(default_factory=dict)
     recording: str = ""  # path of the file
+    redirects: Sequence[Mapping[str, Any]] = ()  # addresses that 3xx responses named: {"to", "status", "problem"?}
     stir: Mapping[str, Any] = field(default_factory=dict)  # who vouches for the caller's number
 
 

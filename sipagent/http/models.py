@@ -145,6 +145,7 @@ class CallDetail(CallBody):
     collected_vars: dict[str, Any]
     usage: dict[str, float]
     recording: str
+    redirects: list[dict[str, Any]] = Field(description="addresses that 3xx responses named: to, status, problem")
 
     @staticmethod
     def values(view: CallView) -> dict[str, Any]:
@@ -155,6 +156,7 @@ class CallDetail(CallBody):
             "collected_vars": dict(view.collected_vars),
             "usage": dict(view.usage),
             "recording": view.recording,
+            "redirects": [dict(hop) for hop in view.redirects],
         }
 
 

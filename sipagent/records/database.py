@@ -59,6 +59,7 @@ CALLS: Final = Table(
     Column("times", JSON, nullable=False, default=dict),  # Unix seconds by state
     Column("duration_seconds", Float, nullable=False, default=0.0),  # from the answer
     Column("takeovers", Integer, nullable=False, default=0),
+    Column("redirects", JSON, default=list),  # addresses that 3xx responses named, with what became of them
     Column("disposition", Text, nullable=False, default=""),
     Column("collected_vars", JSON, nullable=False, default=dict),
     Column("usage", JSON, nullable=False, default=dict),

@@ -240,4 +240,5 @@ class HttpControl:
             collected_vars=call.conversed.collected_vars,
             usage=call.conversed.usage,
             recording=call.media.recording,
+            redirects=call.redirects,
         )

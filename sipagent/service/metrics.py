@@ -24,6 +24,10 @@ def families(life: Lifecycle) -> Iterator[Metric]:
     for why, count in life.refused.items():
         refused.add_metric([why], count)
     yield refused
+    redirected = CounterMetricFamily("sipagent_redirects", "addresses that 3xx responses named", labels=["result"])
+    for result, count in life.redirected.items():
+        redirected.add_metric([result], count)
+    yield redirected
     registered = GaugeMetricFamily(
         "sipagent_registration", "1 in the state that the trunk is in", labels=["trunk", "state"]
     )

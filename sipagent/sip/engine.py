@@ -238,6 +238,8 @@ class PlaceCall:
     from_user: str = ""  # "" = the trunk's caller_id, then its username
     from_name: str = ""
     headers: HeaderList = ()
+    addressed_to: str = ""  # who was called at first, for To, when `to` is where a 3xx has sent us; "" = `to`
+    redirected: str = ""  # handle of the call that the 3xx has ended: this one goes on in its Call-ID
 
 
 class SipEngine(Protocol):

@@ -117,6 +117,10 @@ class Ladders:
         if call_id is not None and call_id not in self._idle:
             self._retire(call_id)
 
+    def call_id(self, handle: str) -> str:
+        """The Call-ID of a call that is remembered, else ""."""
+        return self._call_ids.get(handle, "")
+
     def read(self, handle: str) -> tuple[Message, ...]:
         """A call's messages, oldest first."""
         ring = self._rings.get(self._call_ids.get(handle, ""))

@@ -26,7 +26,9 @@ def invite(
 
     LocalError for an address that is none, and for text that could break out of its header.
     """
-    to = _callee(wanted, account)
+    to = _callee(wanted.to, account)
+    # RFC 3261 §8.1.3.4: a redirected call keeps its To
+    addressed_to = _callee(wanted.addressed_to, account) if wanted.addressed_to else to
     request = Request("INVITE", message.target(to))
     routes = service_route
     if account is not None and account.outbound_proxy:
@@ -35,7 +37,7 @@ def invite(
         request.headers.add("Route", route)
     request.headers.add("Max-Forwards", "70")
     request.headers.add("From", f"{_caller(wanted, account, header.parse_uri(to).host)};tag={tag}")
-    request.headers.add("To", f"<{bare(to)}>")
+    request.headers.add("To", f"<{bare(addressed_to)}>")
     request.headers.add("Call-ID", call_id)
     request.headers.add("CSeq", f"{sequence} INVITE")
     message.add_headers(request, (*(account.headers if account else ()), *wanted.headers))
@@ -57,19 +59,19 @@ def bare(uri: str) -> str:
     return uri.partition(";")[0].partition("?")[0]
 
 
-def _callee(wanted: PlaceCall, account: TrunkAccount | None) -> str:
-    to = message.clean(wanted.to.strip())
+def _callee(wanted: str, account: TrunkAccount | None) -> str:
+    to = message.clean(wanted.strip())
     scheme = to.partition(":")[0].lower()
     if account is not None and scheme == "tel":
         to = number_at(server_uri(account), to[4:].partition(";")[0])
     elif scheme not in ("sip", "sips"):
         if account is None or not to:
-            raise LocalError(f"{wanted.to!r} is no SIP URI, and no trunk is named")
+            raise LocalError(f"{wanted!r} is no SIP URI, and no trunk is named")
         to = number_at(server_uri(account), to)
     try:
         header.parse_uri(to)
     except ParseError as error:
-        raise LocalError(f"{wanted.to!r} is no SIP URI") from error
+        raise LocalError(f"{wanted!r} is no SIP URI") from error
     return to
 
 

@@ -107,6 +107,8 @@ async def test_the_openapi_document_names_every_endpoint(client: httpx2.AsyncCli
         "/v1/calls",
         "/v1/calls/{call_id}",
         "/v1/calls/{call_id}/hangup",
+        "/v1/calls/{call_id}/answer",
+        "/v1/calls/{call_id}/reject",
         "/v1/calls/{call_id}/dtmf",
         "/v1/calls/{call_id}/hold",
         "/v1/calls/{call_id}/resume",

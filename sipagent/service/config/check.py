@@ -52,6 +52,12 @@ def rtp_rows(config: Config) -> int:
     return max(0, (last - first) // 2 + 1)
 
 
+def server_address(server: str) -> tuple[str, int]:
+    """Host and port of a trunk's server; 0 for the usual port."""
+    match = SERVER.fullmatch(server)
+    return server_host(server), int(match["port"] or 0) if match else 0
+
+
 def server_host(server: str) -> str:
     """Host of a trunk's server, without brackets; "" when it cannot be told."""
     match = SERVER.fullmatch(server)

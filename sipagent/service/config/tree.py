@@ -45,6 +45,7 @@ class Sip(_Table, frozen=True):
     user_agent: str = "sipagent"  # without a version: scanners need not know it
     accept_unknown_sources: bool = False  # take INVITEs from addresses that belong to no trunk
     refer: Literal["reject", "allow"] = "reject"  # may the far end send the agent's call elsewhere (REFER)
+    redirects: Literal["report", "follow"] = "report"  # follow 3xx to the addresses that [limits] allows, five at most
     session_expires_seconds: Annotated[int, msgspec.Meta(ge=90)] = 1800  # session timer; at least 90 (RFC 4028 §4.2)
     keepalive_seconds: Seconds = 30.0  # to each trunk, 0 = off
     keepalive: Literal["options", "stun", "crlf"] = "options"  # stun or crlf: on the flow by UDP (RFC 5626 §3.5)
