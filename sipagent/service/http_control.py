@@ -1,6 +1,7 @@
 """Call control as the HTTP endpoint sees it: views instead of calls, refusals instead of None."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from sipagent.sip.ladder import Message
 class HttpControl:
     """Implements `sipagent.http.control.CallControl` over the real thing."""
 
-    def __init__(self, control: CallControl) -> None:
+    def __init__(self, control: CallControl, more_metrics: Callable[[], Iterable[Metric]] = tuple) -> None:
         self._control = control
+        self._more_metrics = more_metrics
         self._life = control.life
 
     def place(self, request: CallRequest) -> CallView:
@@ -179,6 +181,7 @@ class HttpControl:
     def metrics(self) -> Iterable[Metric]:
         """Metric families of this moment."""
         yield from families(self._life)
+        yield from self._more_metrics()
         yield from identity(self._control.inbound.screening.verdicts, self._control.outbound.signing.signed)
 
     def _get(self, call_id: str) -> Call:

@@ -81,7 +81,7 @@ def redact_numbers(text: str) -> str:
 
 def secrets_of(config: Config) -> list[str]:
     """Every secret of a configuration, to be masked wherever it turns up."""
-    found = [config.http.token, *(trunk.password for trunk in config.trunk)]
+    found = [config.http.token, config.hep.password, *(trunk.password for trunk in config.trunk)]
     for route in config.route:
         found += _secret_values(route.options)
         found += _secret_values(route.brain_options)

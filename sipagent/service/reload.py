@@ -17,7 +17,7 @@ from sipagent.service.config.tree import Config
 
 log = structlog.get_logger(__name__)
 
-ONLY_AT_START: Final = ("sip", "media", "http", "records")  # tables whose sockets, rows and files are had once
+ONLY_AT_START: Final = ("sip", "media", "http", "records", "hep")  # tables whose sockets, rows and files are had once
 
 
 class Reloadable(Protocol):

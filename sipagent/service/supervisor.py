@@ -15,6 +15,7 @@ from sipagent.rtp.vad.options import EarsOptions
 from sipagent.service import logging, notify, planes
 from sipagent.service.config.parts import engine_settings, media_options, trunk_account
 from sipagent.service.config.tree import Config
+from sipagent.service.hep_export import HepExport
 from sipagent.service.http_control import HttpControl
 from sipagent.service.instance import instance_id
 from sipagent.service.media_planes import MediaHandlers, MediaPlane
@@ -68,7 +69,8 @@ class Service:
         ]
         self.life = Lifecycle(config, self.engine, self.planes, self.workers, self.recordings, self.records)
         self.control = CallControl(self.life)
-        self.http = HttpServer(config, HttpControl(self.control)) if config.http.listen else None
+        self.hep = HepExport(config.hep, self.engine)
+        self.http = HttpServer(config, HttpControl(self.control, self.hep.metrics)) if config.http.listen else None
 
     async def start(self) -> None:
         """Begin to register, bind everything, start the planes; raises ConfigError.
@@ -76,6 +78,7 @@ class Service:
         REGISTER leaves first: its answer and the modules of the others take their time together. A call that comes
         before there are rows gets 503 with Retry-After; the registrar alone would have refused it too.
         """
+        self.hep.start()
         async with asyncio.TaskGroup() as starting:
             starting.create_task(self.records.open())  # in its thread, before anything can be written
             await self.engine.start(self.control.on_engine)
@@ -131,6 +134,7 @@ class Service:
             await self.http.stop()
         await self.control.inbound.screening.close()
         await self.engine.stop()
+        self.hep.stop()
         await self.workers.stop()
         for plane in self.planes:
             await plane.stop()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sipagent.errors import ConfigError
 from sipagent.service.config.load import load, read
 from sipagent.service.config.tree import Config
+from sipagent.service.redaction import secrets_of
 
 TOKEN = '[http]\ntoken = "a-long-enough-token"\n'
 
@@ -140,6 +141,18 @@ def test_a_listener_that_anybody_can_reach_needs_a_token(tmp_path: Path, http: s
     assert list(problems_of(tmp_path, "", token=http)) == [field]
 
 
+@pytest.mark.parametrize(
+    "server", ["homer.example:9060", "tcp:homer.example:9060", "udp:homer.example", "udp:homer.example:0", "udp::9060"]
+)
+def test_a_capture_server_is_an_address_for_datagrams(tmp_path: Path, server: str) -> None:
+    assert list(problems_of(tmp_path, f'[hep]\nserver = "{server}"\n')) == ["hep.server"]
+
+
+@pytest.mark.parametrize("server", ["udp:homer.example:9060", "udp:192.0.2.1:9060", "udp:[2001:db8::1]:9060"])
+def test_a_capture_server_is_named_or_numbered(tmp_path: Path, server: str) -> None:
+    assert problems_of(tmp_path, f'[hep]\nserver = "{server}"\n') == {}
+
+
 @pytest.mark.parametrize("listen", ["unix:/run/sipagent/http.sock", ""])
 def test_a_unix_socket_needs_no_token(tmp_path: Path, listen: str) -> None:
     assert problems_of(tmp_path, "", token=f'[http]\nlisten = "{listen}"') == {}
@@ -208,6 +221,7 @@ def test_secrets_come_from_the_credentials_directory(tmp_path: Path) -> None:
     (tmp_path / "sip-password").write_text("s3cret\n")
     (tmp_path / "http-token").write_text("t0ken\n")
     (tmp_path / "llm").write_text("sk-1\n")
+    (tmp_path / "homer").write_text("h0mer\n")
     config = load(
         written(
             tmp_path,
@@ -221,6 +235,9 @@ def test_secrets_come_from_the_credentials_directory(tmp_path: Path) -> None:
             brain = "a:B"
             options = { llm = { api_key_credential = "llm" } }
             brain_options = { api_key_credential = "llm" }
+            [hep]
+            server = "udp:192.0.2.1:9060"
+            password_credential = "homer"
             """,
             '[http]\ntoken_credential = "http-token"',
         ),
@@ -228,6 +245,7 @@ def test_secrets_come_from_the_credentials_directory(tmp_path: Path) -> None:
     )
     assert config.trunk[0].password == "s3cret"
     assert config.http.token == "t0ken"
+    assert config.hep.password == "h0mer" and "h0mer" in secrets_of(config)
     assert config.route[0].brain_options == {"api_key": "sk-1"}
     assert config.route[0].options == {"llm": {"api_key": "sk-1"}}
 

@@ -28,7 +28,9 @@ USER: Final = re.compile(r"[A-Za-z0-9\-_.!~*'()&=+$,;?/%#]+")  # RFC 3261 §25.1
 
 def check(config: Config, folder: Path) -> list[ConfigError]:
     """All problems of a tree whose types are right; `folder` is that of the file."""
-    rules: tuple[Callable[[Config], Problems], ...] = (_sip, _trunks, _media, _conversation, _routes, _http, _limits)
+    rules: tuple[Callable[[Config], Problems], ...] = (
+        _sip, _trunks, _media, _conversation, _routes, _http, _limits, _hep,
+    )  # fmt: skip
     return [problem for rule in rules for problem in rule(config)]
 
 
@@ -87,6 +89,12 @@ def _sip(config: Config) -> Problems:
         if path and not Path(path).is_file():
             yield ConfigError(f"sip.{key}", f"{path} is not a file", "paths start at the configuration file's folder")
     yield from _stir(sip)
+
+
+def _hep(config: Config) -> Problems:
+    match = re.fullmatch(rf"udp:{HOST}:(\d{{1,5}})", config.hep.server)
+    if config.hep.server and (match is None or not 0 < int(match[1]) <= 65535):
+        yield ConfigError("hep.server", f"{config.hep.server!r} is no server", 'such as "udp:homer.example:9060"')
 
 
 def _stir(sip: Sip) -> Problems:

@@ -145,6 +145,7 @@ def _resolve_secrets(tables: dict[str, Any], environ: Mapping[str, str], problem
             holder[key] = secrets.resolve(holder[key], path, environ, problems)
 
     within(tables, "http", "http")
+    within(tables, "hep", "hep")
     for name, parts in (("trunk", ()), ("route", ("options", "brain_options"))):
         array = tables.get(name)
         if not isinstance(array, list):

@@ -166,6 +166,15 @@ class Records(_Table, frozen=True):
     keep_days: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # records and files older than this are deleted; 0 = keep all
 
 
+class Hep(_Table, frozen=True):
+    """[hep]: SIP messages for a capture server (Homer), by HEP version 3; secrets are masked, numbers are not."""
+
+    server: str = ""  # "udp:homer.example:9060"; "" = off
+    capture_id: Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)] = 2001  # tells this service from others
+    password: str = ""  # sent with each message, for servers that want one
+    password_credential: str = ""  # name of a systemd credential that holds it
+
+
 class Config(_Table, frozen=True):
     """The whole tree."""
 
@@ -178,3 +187,4 @@ class Config(_Table, frozen=True):
     limits: Limits = Limits()
     log: Log = Log()
     records: Records = Records()
+    hep: Hep = Hep()
