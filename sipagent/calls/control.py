@@ -77,9 +77,9 @@ class CallControl:
             messages.Finished: self._talk.finished,
             messages.Hangup: lambda call, message: life.hang_up(call, message.reason),
             messages.PressDigits: lambda call, message: self.changes.press_digits(call, message.digits),
-            messages.Transfer: lambda call, message: self.transfers.begin(
-                call, message.to, message.mode, message.ring_seconds
-            ),
+            messages.Transfer: self.transfers.begin,
+            messages.Join: lambda call, message: self.transfers.join(call),
+            messages.TakeBack: lambda call, message: self._take_back(call),
             messages.Hold: lambda call, message: self.changes.hold(call, message.held),
             messages.SendText: self.changes.send_text,
         }
@@ -111,6 +111,9 @@ class CallControl:
         call = self.life.calls.get(message.call_id)
         if call is not None and call.id in self.life.live and call.place is not None and call.place.worker == index:
             self._from_worker[type(message)](call, message)
+
+    def _take_back(self, call: Call) -> None:
+        self.transfers.take_back(call, "the agent took the caller back")
 
     def _progress(self, event: sip.Progress) -> None:
         if not self._referred.progress(event):

@@ -87,6 +87,8 @@ class ConversationEvents:
 
     def orphaned(self, call: Call) -> None:
         """Its worker does not lead this call any more: the caller hears the apology, and another worker is asked."""
+        if self._life.live[call.id].when_orphaned():
+            return
         assert call.place is not None
         index = call.place.worker
         call.takeovers += 1

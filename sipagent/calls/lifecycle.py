@@ -64,8 +64,14 @@ class Live:
         self.when_rung: Callable[[], None] = _nothing
         self.when_answered: Callable[[], None] = _nothing
         self.when_over: Callable[[], None] = _nothing
+        self.when_orphaned: Callable[[], bool] = _no  # true: nobody is to take over from the worker that died
+        self.when_digit: Callable[[media.Digit], bool] = _no  # true: the conversation is not to hear of it
         self.trail: Trail | None = None  # of a call that a 3xx has sent elsewhere
         self.timers: dict[str, asyncio.TimerHandle] = {}
+
+    def forget_colleague(self) -> None:
+        """Nobody else is on the line any more."""
+        self.when_orphaned = self.when_digit = _no
 
 
 class Records(Protocol):
@@ -322,6 +328,13 @@ class Lifecycle:
         self.tell_row(call, lambda row, generation: media.AssignWorker(row, generation, -1))
         self.tell_worker(call, messages.Ended(call.id, reason))
 
+    def rejoin(self, call: Call) -> None:
+        """The agent had left, and is wanted again: a worker takes the call over with its history."""
+        live = self.live[call.id]
+        live.left = live.finished = False
+        self.timer(call, "offer", OFFER_S, lambda: self.hang_up(call, "no worker could take the call"))
+        self.offer(call, avoid=-1, resumed=True)
+
     def maybe_conclude(self, call: Call) -> None:
         """Conclude when media plane and worker have said their last words."""
         live = self.live.get(call.id)
@@ -403,6 +416,10 @@ class Lifecycle:
 
 def _nothing() -> None:
     pass
+
+
+def _no(*arguments: object) -> bool:
+    return False
 
 
 def new_call_id() -> str:

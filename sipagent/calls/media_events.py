@@ -33,7 +33,8 @@ class MediaEvents:
     def digit(self, call: Call, event: media.Digit) -> None:
         """A key was pressed."""
         call.note("dtmf", digit=event.digit, by=event.by, duration_ms=event.duration_ms)
-        self._life.tell_worker(call, messages.DigitPressed(call.id, event.digit, event.duration_ms))
+        if not self._life.live[call.id].when_digit(event):
+            self._life.tell_worker(call, messages.DigitPressed(call.id, event.digit, event.duration_ms))
 
     def play_ended(self, call: Call, event: media.PlayEnded) -> None:
         """A prompt has left: after the apology the new worker may speak."""

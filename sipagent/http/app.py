@@ -30,6 +30,7 @@ from sipagent.http.models import (
     ProblemBody,
     RejectBody,
     TransferBody,
+    WhisperBody,
 )
 from sipagent.http.problems import Problem
 from sipagent.http.rate import RateLimit
@@ -165,7 +166,31 @@ def _add_steering(router: APIRouter, control: CallControl, policy: DestinationPo
         """Transfer the far end; its events tell how that goes."""
         control.call(call_id)  # an unknown call before an objection to the target
         _check(policy, body.to)
-        control.transfer(call_id, body.to, body.mode, body.ring_seconds)
+        control.transfer(call_id, body.wish())
+        return _accepted(control, call_id)
+
+    @router.post("/calls/{call_id}/whisper", status_code=202, response_model=Accepted, tags=["calls"])
+    async def whisper(call_id: str, body: WhisperBody) -> Accepted:
+        """Say something to one of two whom the agent has joined, unheard by the other."""
+        control.whisper(call_id, body.text, body.to)
+        return _accepted(control, call_id)
+
+    @router.post("/calls/{call_id}/step-in", status_code=202, response_model=Accepted, tags=["calls"])
+    async def step_in(call_id: str) -> Accepted:
+        """Let the agent take part in the talk that it listens to."""
+        control.step_in(call_id, True)
+        return _accepted(control, call_id)
+
+    @router.post("/calls/{call_id}/step-out", status_code=202, response_model=Accepted, tags=["calls"])
+    async def step_out(call_id: str) -> Accepted:
+        """Let the agent listen only, again."""
+        control.step_in(call_id, False)
+        return _accepted(control, call_id)
+
+    @router.post("/calls/{call_id}/take-back", status_code=202, response_model=Accepted, tags=["calls"])
+    async def take_back(call_id: str) -> Accepted:
+        """Let the colleague go: the caller is the agent's again."""
+        control.take_back(call_id)
         return _accepted(control, call_id)
 
     @router.post("/calls/{call_id}/hold", status_code=202, response_model=Accepted, tags=["calls"])

@@ -51,6 +51,19 @@ class CallRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class TransferWish:
+    """Where the far end is to go, and what becomes of the agent; fields as in `messages.Transfer`."""
+
+    to: str
+    mode: str = "blind"
+    ring_seconds: float = 25.0
+    whisper: str = ""
+    listen: bool = False
+    back: bool = False
+    back_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CallView:
     """What HTTP shows of a call. Times are Unix seconds, None = not yet; `outcome` is "" while the call lasts."""
 
@@ -126,8 +139,17 @@ class CallControl(Protocol):
     def press_digits(self, call_id: str, digits: str) -> None:
         """Send DTMF; raises Refused."""
 
-    def transfer(self, call_id: str, to: str, mode: str, ring_seconds: float) -> None:
-        """Transfer the far end to a number or SIP URI; `mode` is blind, attended or bridged. Raises Refused."""
+    def transfer(self, call_id: str, wish: TransferWish) -> None:
+        """Transfer the far end; raises Refused."""
+
+    def whisper(self, call_id: str, text: str, to: str) -> None:
+        """Say something to one of two who are joined, `to` the colleague or the caller; raises Refused."""
+
+    def step_in(self, call_id: str, heard: bool) -> None:
+        """Let the agent take part in a talk that it listens to; not `heard`: listen only. Raises Refused."""
+
+    def take_back(self, call_id: str) -> None:
+        """Let the colleague go, the caller is the agent's again; raises Refused."""
 
     def hold(self, call_id: str, held: bool) -> None:
         """Put the far end on hold, or take it back; raises Refused."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from sipagent.errors import ParseError
-from sipagent.http.control import CallRequest, CallView
+from sipagent.http.control import CallRequest, CallView, TransferWish
 from sipagent.service import destinations
 
 MAX_VARIABLES_BYTES: Final = 16 * 1024
@@ -32,6 +32,7 @@ Target = Annotated[
 ]
 # A user part without escapes: nothing in it can end a header or a URI.
 CallerId = Annotated[str, Field(pattern=r"^\+?[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]
+Text = Annotated[str, Field(max_length=2000)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]
 BrainSpec = Annotated[str, Field(max_length=256, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 
@@ -82,6 +83,21 @@ class TransferBody(_Body):
     to: Target
     mode: Literal["blind", "attended", "bridged"] = "blind"
     ring_seconds: float = Field(default=25.0, gt=0, le=300, description="then the caller is the agent's again")
+    whisper: Text = Field(default="", description="bridged: said to the target alone, before the two are joined")
+    listen: bool = Field(default=False, description="bridged: the agent stays, and both are transcribed")
+    back: bool = Field(default=False, description="bridged: the caller comes back when the target hangs up")
+    back_key: str = Field(default="", pattern=r"^[0-9A-D*#]?$", description="bridged: … or presses this key")
+
+    def wish(self) -> TransferWish:
+        """As call control takes it."""
+        return TransferWish(**self.model_dump())
+
+
+class WhisperBody(_Body):
+    """What one of two who are joined is to hear."""
+
+    text: Text = Field(min_length=1)
+    to: Literal["colleague", "caller"] = "colleague"
 
 
 class Accepted(BaseModel):

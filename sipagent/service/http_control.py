@@ -10,7 +10,8 @@ from prometheus_client import Metric
 
 from sipagent.calls.call import Call, CallState
 from sipagent.calls.control import CallControl
-from sipagent.http.control import CallEvent, CallRequest, CallView, Refusal, Refused
+from sipagent.http.control import CallEvent, CallRequest, CallView, Refusal, Refused, TransferWish
+from sipagent.service import messages
 from sipagent.service.config.tree import Route, Trunk
 from sipagent.service.metrics import families, identity
 from sipagent.sip import ladder, ladder_svg
@@ -102,12 +103,25 @@ class HttpControl:
         """Send DTMF; raises Refused."""
         self._control.changes.press_digits(self._connected(call_id), digits)
 
-    def transfer(self, call_id: str, to: str, mode: str, ring_seconds: float) -> None:
+    def transfer(self, call_id: str, wish: TransferWish) -> None:
         """Transfer the far end; raises Refused."""
         call = self._connected(call_id)
         if self._control.transfers.under_way(call):
             raise Refused(Refusal.WRONG_STATE, "the call is being transferred")
-        self._control.transfers.begin(call, to, mode, ring_seconds)
+        self._control.transfers.begin(call, messages.Transfer(call_id, **dataclasses.asdict(wish)))
+
+    def whisper(self, call_id: str, text: str, to: str) -> None:
+        """Say something to one of two who are joined; raises Refused."""
+        self._life.tell_worker(self._attended(call_id), messages.Whisper(call_id, text, to))
+
+    def step_in(self, call_id: str, heard: bool) -> None:
+        """Let the agent take part in a talk that it listens to, or listen only; raises Refused."""
+        self._life.tell_worker(self._attended(call_id), messages.StepIn(call_id, heard))
+
+    def take_back(self, call_id: str) -> None:
+        """Let the colleague go; raises Refused."""
+        if not self._control.transfers.take_back(self._connected(call_id), "taken back"):
+            raise Refused(Refusal.WRONG_STATE, "no colleague is on the line")
 
     def hold(self, call_id: str, held: bool) -> None:
         """Put the far end on hold, or take it back; raises Refused."""
@@ -200,6 +214,12 @@ class HttpControl:
         call = self._get(call_id)
         if call.state is not CallState.CONNECTED:
             raise Refused(Refusal.WRONG_STATE, f"the call is {call.state.value}, not connected")
+        return call
+
+    def _attended(self, call_id: str) -> Call:
+        call = self._connected(call_id)
+        if not self._control.transfers.attended(call):
+            raise Refused(Refusal.WRONG_STATE, "the agent is not with the far end and a colleague")
         return call
 
     def _trunk(self, name: str) -> Trunk:

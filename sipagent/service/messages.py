@@ -93,6 +93,43 @@ class TransferResult(msgspec.Struct, frozen=True, tag=True):
     outcome: str
 
 
+class Colleague(msgspec.Struct, frozen=True, tag=True):
+    """Somebody to whom you transferred the caller is on the line, and you are with them.
+
+    Until they are `joined` the colleague hears you alone: say `whisper`, then send Join. Their audio is in that row of
+    the call's plane; with `listen` it is to be transcribed, and the caller's as before, without it neither.
+    """
+
+    call_id: str
+    row: int
+    generation: int
+    listen: bool
+    joined: bool
+    whisper: str = ""
+
+
+class ColleagueLeft(msgspec.Struct, frozen=True, tag=True):
+    """The caller is yours again."""
+
+    call_id: str
+    reason: str
+
+
+class Whisper(msgspec.Struct, frozen=True, tag=True):
+    """Say something to one of the two: `to` is colleague or caller."""
+
+    call_id: str
+    text: str
+    to: str = "colleague"
+
+
+class StepIn(msgspec.Struct, frozen=True, tag=True):
+    """Let both hear you and answer the caller; not `heard`: listen only, as before."""
+
+    call_id: str
+    heard: bool
+
+
 class HoldChanged(msgspec.Struct, frozen=True, tag=True):
     """The far end put us on hold, or came back."""
 
@@ -163,6 +200,22 @@ class Transfer(msgspec.Struct, frozen=True, tag=True):
     to: str
     mode: str = "blind"
     ring_seconds: float = 25.0
+    whisper: str = ""  # bridged: for the colleague alone, before the two are joined
+    listen: bool = False  # bridged: the agent stays, and both are transcribed
+    back: bool = False  # bridged: when the colleague hangs up the caller is the agent's again
+    back_key: str = ""  # bridged: with this key the colleague hands the caller back
+
+
+class Join(msgspec.Struct, frozen=True, tag=True):
+    """What was to be told to the colleague has been heard: let the two talk."""
+
+    call_id: str
+
+
+class TakeBack(msgspec.Struct, frozen=True, tag=True):
+    """Let the colleague go; ColleagueLeft follows."""
+
+    call_id: str
 
 
 class Hold(msgspec.Struct, frozen=True, tag=True):
@@ -207,7 +260,34 @@ class Pong(msgspec.Struct, frozen=True, tag=True):
     calls: tuple[str, ...] = ()
 
 
-ToWorker = Offer | Connected | Ended | DigitPressed | TextMessage | TransferResult | HoldChanged | Stop | Ping
+ToWorker = (
+    Offer
+    | Connected
+    | Ended
+    | DigitPressed
+    | TextMessage
+    | TransferResult
+    | Colleague
+    | ColleagueLeft
+    | Whisper
+    | StepIn
+    | HoldChanged
+    | Stop
+    | Ping
+)
 FromWorker = (
-    Ready | Accept | Answer | Reject | Hangup | PressDigits | Transfer | Hold | SendText | CallEvent | Finished | Pong
+    Ready
+    | Accept
+    | Answer
+    | Reject
+    | Hangup
+    | PressDigits
+    | Transfer
+    | Join
+    | TakeBack
+    | Hold
+    | SendText
+    | CallEvent
+    | Finished
+    | Pong
 )

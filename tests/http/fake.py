@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
-from sipagent.http.control import CallEvent, CallRequest, CallView, Refusal, Refused
+from sipagent.http.control import CallEvent, CallRequest, CallView, Refusal, Refused, TransferWish
 from sipagent.service.config.tree import Config, Http, Limits, Trunk
 
 TOKEN = "a-long-enough-token"
@@ -25,7 +25,7 @@ class FakeControl:
 
     def __init__(self) -> None:
         self.requests: list[CallRequest] = []
-        self.asked: list[tuple[str, ...]] = []
+        self.asked: list[tuple[Any, ...]] = []
         self.refusal: Refused | None = None
         self.views: dict[str, CallView] = {}
         self.log: list[CallEvent] = []
@@ -102,9 +102,26 @@ class FakeControl:
             raise self.refusal
         self.asked.append(("dtmf", call_id, digits))
 
-    def transfer(self, call_id: str, to: str, mode: str, ring_seconds: float) -> None:
+    def transfer(self, call_id: str, wish: TransferWish) -> None:
         self.call(call_id)
-        self.asked.append(("transfer", call_id, to, mode, f"{ring_seconds:g}"))
+        self.asked.append(("transfer", call_id, wish))
+
+    def whisper(self, call_id: str, text: str, to: str) -> None:
+        self._joined(call_id)
+        self.asked.append(("whisper", call_id, text, to))
+
+    def step_in(self, call_id: str, heard: bool) -> None:
+        self._joined(call_id)
+        self.asked.append(("step_in", call_id, heard))
+
+    def take_back(self, call_id: str) -> None:
+        self._joined(call_id)
+        self.asked.append(("take_back", call_id))
+
+    def _joined(self, call_id: str) -> None:
+        self.call(call_id)
+        if self.refusal is not None:
+            raise self.refusal
 
     def hold(self, call_id: str, held: bool) -> None:
         self.call(call_id)

@@ -4,7 +4,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from sipagent.http.control import Refusal, Refused
+from sipagent.http.control import Refusal, Refused, TransferWish
 from tests.http.fake import FakeControl
 
 
@@ -82,7 +82,32 @@ async def test_digits_are_pressed(client: httpx2.AsyncClient, control: FakeContr
 async def test_a_call_is_transferred(client: httpx2.AsyncClient, control: FakeControl, call_id: str) -> None:
     body = {"to": "+4930777", "mode": "bridged", "ring_seconds": 12}
     assert (await client.post(f"/v1/calls/{call_id}/transfer", json=body)).status_code == 202
-    assert control.asked == [("transfer", call_id, "+4930777", "bridged", "12")]
+    assert control.asked == [("transfer", call_id, TransferWish("+4930777", "bridged", 12))]
+
+
+async def test_a_transfer_says_what_becomes_of_the_agent(
+    client: httpx2.AsyncClient, control: FakeControl, call_id: str
+) -> None:
+    more = {"whisper": "Mr Miller.", "listen": True, "back": True, "back_key": "*"}
+    body = {"to": "+4930777", "mode": "bridged", "ring_seconds": 12, **more}
+    assert (await client.post(f"/v1/calls/{call_id}/transfer", json=body)).status_code == 202
+    assert control.asked[0][2] == TransferWish("+4930777", "bridged", 12, "Mr Miller.", True, True, "*")
+
+
+async def test_an_agent_that_is_with_two_others_whispers_and_steps_in(
+    client: httpx2.AsyncClient, control: FakeControl, call_id: str
+) -> None:
+    for path in ("step-in", "step-out", "take-back"):
+        assert (await client.post(f"/v1/calls/{call_id}/{path}")).status_code == 202
+    assert (await client.post(f"/v1/calls/{call_id}/whisper", json={"text": "Offer Friday."})).status_code == 202
+    assert control.asked == [
+        ("step_in", call_id, True),
+        ("step_in", call_id, False),
+        ("take_back", call_id),
+        ("whisper", call_id, "Offer Friday.", "colleague"),
+    ]
+    control.refusal = Refused(Refusal.WRONG_STATE, "no colleague is on the line")
+    assert (await client.post(f"/v1/calls/{call_id}/whisper", json={"text": "Hello?"})).status_code == 409
 
 
 async def test_a_call_is_put_on_hold_and_taken_back(
@@ -108,6 +133,9 @@ async def test_a_transfer_cannot_lead_where_a_call_cannot(
         ("dtmf", {"digits": ""}),
         ("transfer", {"to": "+4930777", "mode": "magic"}),
         ("transfer", {"to": "+4930777", "ring_seconds": 0}),
+        ("transfer", {"to": "+4930777", "back_key": "12"}),
+        ("whisper", {"text": ""}),
+        ("whisper", {"text": "Hello.", "to": "everybody"}),
         ("hangup", {"reason": "a\r\nb"}),
     ],
 )
