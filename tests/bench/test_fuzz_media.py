@@ -23,7 +23,7 @@ def test_what_is_raised_by_a_packet_is_named(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_counter_below_zero_and_a_row_that_stands_still_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Receiver, "fill", lambda self, now_ns: None)
-        assert "s in the ring after" in fuzz_media.fuzz(packets=100, rows=8, ticks=300)["problem"]
+        assert "s in the ring after" in fuzz_media.fuzz(packets=100, rows=8, ticks=400)["problem"]
 
     def miscount(self: Receiver, name: str, rows: np.ndarray) -> None:
         self._table.counters[rows, COUNTER[name]] -= np.uint64(
@@ -31,4 +31,4 @@ def test_a_counter_below_zero_and_a_row_that_stands_still_are_named(monkeypatch:
         )  # far enough that what is counted later does not make it good
 
     monkeypatch.setattr(Receiver, "_count", miscount)
-    assert "fell below zero" in fuzz_media.fuzz(packets=100, rows=8, ticks=300)["problem"]
+    assert "fell below zero" in fuzz_media.fuzz(packets=100, rows=8, ticks=400)["problem"]
