@@ -205,7 +205,7 @@ def capture(
 def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     listen: Annotated[bool, typer.Option(help="Wait for a softphone instead of the scripted caller.")] = False,
-    output: Annotated[Path, typer.Option(help="Folder for recording, transcript and picture.")] = Path("demo-call"),
+    output: Annotated[Path, typer.Option(help="Folder for what is left of the calls.")] = Path("demo-call"),
 ) -> None:
     """Play a whole call on this machine: a registrar, the service, and a caller that we did not write."""
     from sipagent.demo import main as demonstration

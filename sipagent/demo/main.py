@@ -45,11 +45,13 @@ to = "*"
 brain = "receptionist:Receptionist"
 options = {{ keypad_digits = 1 }}
 record = "wav"
+capture = true
 
 [[route]]
 to = "nobody"    # reached by name only: POST /v1/calls with this brain
 brain = "reminder:Reminder"
 record = "wav"
+capture = true
 
 [http]
 listen = "unix:{folder}/http.sock"
@@ -161,16 +163,26 @@ class Demo:
                 more = f" ({event['outcome']})" if event.get("outcome") else ""
                 self.console.print(f"{at}  [dim]{event['state']}{more}[/dim]", highlight=False)
 
-    def keep(self, story: report.CallReport, name: str) -> str:
-        """Recording, transcript and picture of a call; the path of the recording, "" when there is none."""
-        report.write_transcript(story, self.folder / f"{name}.txt")
-        recorded = next((event["path"] for event in story.of("recording")), "")
-        if not recorded:
+    async def keep(self, story: report.CallReport, name: str) -> report.Kept:
+        """Leave what there is of a call: recording, transcript, picture, SIP ladder, packets."""
+        kept = report.Kept()
+        ladder = await self._http.get(f"/v1/calls/{story.call_id}/ladder", params={"format": "svg"})
+        if ladder.status_code == 200:
+            kept.ladder = report.write_ladder(ladder.text, self.folder / f"{name}-sip.svg")
+        kept.packets = self._copy(story, "capture", self.folder / f"{name}.pcapng")
+        kept.recording = self._copy(story, "recording", self.folder / f"{name}.wav")
+        report.write_transcript(story, kept, self.folder / f"{name}.txt")
+        if kept.recording:
+            report.draw(story, Path(kept.recording), self.folder / f"{name}.png")
+        return kept
+
+    def _copy(self, story: report.CallReport, kind: str, target: Path) -> str:
+        """The file that an event of this type names, under another name; "" when there is none."""
+        written = next((event["path"] for event in story.of(kind)), "")
+        if not written:
             return ""
-        recording = self.folder / f"{name}.wav"
-        shutil.copyfile(recorded, recording)
-        report.draw(story, recording, self.folder / f"{name}.png")
-        return str(recording)
+        shutil.copyfile(written, target)
+        return str(target)
 
     async def caller(self, steps: tuple[dict[str, str], ...], name: str, **about: Any) -> asyncio.subprocess.Process:
         """pjsua2 in a process of its own, with its script."""
@@ -212,7 +224,7 @@ async def play(folder: Path, console: Console) -> dict[str, Any]:
         async with asyncio.timeout(CALL_S):
             story = await demo.follow(await demo.next_call(known))
             await caller.wait()
-        calls.append(story.as_json(demo.keep(story, "call")))
+        calls.append(story.as_json(await demo.keep(story, "call")))
         console.print("now a program has the agent phone the caller: POST /v1/calls")
         account |= {"registrar": f"sip:{HOST}:{port}", "username": CALLER, "password": password}
         called = await demo.caller(script.CALLBACK_STEPS, "callback", answer=True, **account)
@@ -221,7 +233,7 @@ async def play(folder: Path, console: Console) -> dict[str, Any]:
             await demo.place(CALLER, "reminder:Reminder", {"name": "Peter", "day": "Tuesday", "time": "ten o'clock"})
             story = await demo.follow(await demo.next_call(known))
             await called.wait()
-        calls.append(story.as_json(demo.keep(story, "callback")))
+        calls.append(story.as_json(await demo.keep(story, "callback")))
     registrar.stop()
     return {"registered": True, "calls": calls}
 
@@ -246,7 +258,7 @@ async def listen(folder: Path, console: Console) -> None:
 
 async def _follow_and_keep(demo: Demo, call: dict[str, Any]) -> None:
     story = await demo.follow(call)
-    demo.keep(story, f"call-{call['id']}")
+    await demo.keep(story, f"call-{call['id']}")
 
 
 def run(as_json: bool, wait_for_softphone: bool, output: Path) -> None:
@@ -264,7 +276,9 @@ def run(as_json: bool, wait_for_softphone: bool, output: Path) -> None:
     if as_json:
         print(json.dumps(result, indent=2))
     else:
-        console.print(f"recording, transcript and picture are in {os.path.relpath(output)}/")
+        console.print(
+            f"recording, transcript, picture, SIP ladder (SVG) and packets (pcapng) are in {os.path.relpath(output)}/"
+        )
 
 
 def free_port(host: str = HOST) -> int:

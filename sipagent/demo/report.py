@@ -10,6 +10,15 @@ import soundfile
 
 
 @dataclass(slots=True)
+class Kept:
+    """The files that are left of a call; "" for what there is not."""
+
+    recording: str = ""
+    ladder: str = ""
+    packets: str = ""
+
+
+@dataclass(slots=True)
 class CallReport:
     """One call as its events told it; times in seconds since the call was connected."""
 
@@ -43,28 +52,38 @@ class CallReport:
         """The named outcome, "" while the call lasts."""
         return next((event["outcome"] for event in self.events if event.get("state") == "ended"), "")
 
-    def as_json(self, recording: str) -> dict[str, Any]:
+    def as_json(self, kept: Kept) -> dict[str, Any]:
         """The call in the form that `sipagent demo --json` prints."""
         return {
             "direction": self.direction,
             "turns": self.turns(),
             "barge_ins": len(self.of("barge_in")),
             "dtmf": "".join(event["digit"] for event in self.of("dtmf")),
-            "recording": recording,
+            "recording": kept.recording,
+            "ladder": kept.ladder,
+            "packets": kept.packets,
             "outcome": self.outcome(),
         }
 
 
-def write_transcript(report: CallReport, path: Path) -> None:
-    """The transcript as text with times, and every event as JSON lines beside it."""
+def write_transcript(report: CallReport, kept: Kept, path: Path) -> None:
+    """The transcript as text with times and the files that belong to it, and every event as JSON lines beside it."""
     start = report.connected_at
     lines = [
         f"{event['at'] - start:7.2f} s  {'caller' if event['role'] == 'user' else 'agent':>6}  {event['text']}"
         + (" [interrupted]" if event.get("interrupted") else "")
         for event in report.of("transcript")
     ]
+    files = (("SIP messages", kept.ladder), ("SIP and RTP packets", kept.packets), ("recording", kept.recording))
+    lines += [""] + [f"{what}: {Path(name).name}" for what, name in files if name]
     path.write_text("\n".join(lines) + "\n")
     path.with_suffix(".jsonl").write_text("".join(json.dumps(event) + "\n" for event in report.events))
+
+
+def write_ladder(drawing: str, path: Path) -> str:
+    """The SIP ladder; its path."""
+    path.write_text(drawing, encoding="utf-8")
+    return str(path)
 
 
 def draw(report: CallReport, recording: Path, picture: Path) -> None:

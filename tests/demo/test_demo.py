@@ -4,12 +4,14 @@ import asyncio
 import json
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import soundfile
 
 from tests.support.service import ROOT
 
+SVG = "{http://www.w3.org/2000/svg}"
 pytestmark = [pytest.mark.peers, pytest.mark.models]
 
 
@@ -34,3 +36,10 @@ async def test_the_demo_talks_is_interrupted_takes_a_key_and_phones_back(tmp_pat
         recording = soundfile.info(call["recording"])
         assert recording.channels == 2 and recording.duration > 8
         assert Path(call["recording"]).with_suffix(".png").stat().st_size > 10_000
+        drawing = ElementTree.parse(call["ladder"]).getroot()
+        assert {"INVITE", "200", "ACK", "BYE"} <= {
+            (text.text or "").split(" ")[0] for text in drawing.iter(f"{SVG}text")
+        }
+        assert Path(call["packets"]).stat().st_size > 100_000
+        words = Path(call["recording"]).with_suffix(".txt").read_text()
+        assert Path(call["ladder"]).name in words and Path(call["packets"]).name in words
