@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.netem import connect_within, within
 from tests.support.ports import free_port
 
 CONFIG = """\
@@ -58,10 +59,11 @@ snd_path {folder}
 class Baresip:
     """One running baresip; `heard()` is the WAV of what came from the far end."""
 
-    def __init__(self, folder: Path, control_port: int, sip_port: int) -> None:
+    def __init__(self, folder: Path, control_port: int, sip_port: int, namespace: str = "") -> None:
         self.folder = folder
         self.sip_port = sip_port
         self._control_port = control_port
+        self._namespace = namespace
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None  # it talks with one only
         self.events: list[dict[str, Any]] = []
 
@@ -75,7 +77,11 @@ class Baresip:
 
     async def connect(self) -> None:
         """Open the connection for commands and events; OSError while it is not there yet."""
-        self._streams = await asyncio.open_connection("127.0.0.1", self._control_port)
+        if self._namespace:
+            within = connect_within(self._namespace, ("127.0.0.1", self._control_port))
+            self._streams = await asyncio.open_connection(sock=within)
+        else:
+            self._streams = await asyncio.open_connection("127.0.0.1", self._control_port)
 
     async def watch(self) -> None:
         """Collect its events for ever."""
@@ -116,6 +122,7 @@ async def baresip(
     rate_hz: int = 8000,
     config: str = "",
     host: str = "127.0.0.1",
+    namespace: str = "",
 ) -> AsyncIterator[Baresip]:
     """A baresip with one `account` line; it speaks `speech` (8 kHz mono 16 bit) once a call is up, else silence."""
     if shutil.which("baresip") is None:
@@ -143,9 +150,12 @@ async def baresip(
     (folder / "contacts").write_text("")
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            "baresip", "-f", str(folder), "-s", stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+            *(*within(namespace), "baresip", "-f", str(folder), "-s"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
-    phone = Baresip(folder, control_port, sip_port)
+    phone = Baresip(folder, control_port, sip_port, namespace)
     try:
         async with asyncio.timeout(10):
             while True:

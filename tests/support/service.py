@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2 as httpx
 
+from tests.support.netem import within
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +96,9 @@ class Service:
 
 
 @asynccontextmanager
-async def service(folder: Path, extra: str, ports: int = 40, start_seconds: float = 60.0) -> AsyncIterator[Service]:
+async def service(
+    folder: Path, extra: str, ports: int = 40, start_seconds: float = 60.0, namespace: str = ""
+) -> AsyncIterator[Service]:
     """The service with BASE and `extra` TOML behind it (routes, trunks, limits), from ready to stopped."""
     folder.mkdir(parents=True, exist_ok=True)
     sip_port, first = free_port(tcp=True), free_port(count=ports)
@@ -110,7 +113,7 @@ async def service(folder: Path, extra: str, ports: int = 40, start_seconds: floa
         environment["SIPAGENT__LIMITS__MAX_CALLS"] = str(ports // 4)
     with (folder / "service.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "sipagent", "serve", "--config", str(config),
+            *within(namespace), sys.executable, "-m", "sipagent", "serve", "--config", str(config),
             stdout=log, stderr=log, env=environment, cwd=folder, process_group=0,
         )  # fmt: skip
     running = Service(folder, sip_port, range(first, first + ports), process)
