@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+import structlog
+
 from sipagent.calls.call import Call, CallRegistry
 from sipagent.rtp import control as media
 from sipagent.service.recordings import RecordingPaths
@@ -15,6 +17,7 @@ from sipagent.sip.engine import SipEngine
 from sipagent.sip.ladder import Message
 
 SUFFIX: Final = "pcapng"
+log = structlog.get_logger(__name__)
 
 
 class Plane(Protocol):
@@ -59,10 +62,9 @@ class Captures:
         if call.place is None or call.id in self._open:
             return False
         place = call.place
-        path, number = self._paths().path(call.id, SUFFIX), 1
-        while Path(path).exists():
-            number += 1
-            path = self._paths().path(f"{call.id}-{number}", SUFFIX)
+        path = self._paths().path(call.id, SUFFIX)
+        if Path(path).exists():
+            path = self._paths().next(path)
         self._open[call.id] = _Capture(place.plane, place.row, place.generation)
         call.media.capture, call.media.capture_problem = path, ""
         limit = self._paths().capture_octets
@@ -86,7 +88,17 @@ class Captures:
         """The file is closed."""
         self._open.pop(call.id, None)
         call.media.capture, call.media.capture_problem = event.path, event.problem
+        if event.problem:
+            log.warning("capture is not whole", call_id=call.id, left_out=event.left_out, problem=event.problem)
         call.note("capture", path=event.path, packets=event.packets, left_out=event.left_out, problem=event.problem)
+
+    def lost(self, call: Call) -> bool:
+        """The media plane that wrote the file has died; False when there was none. What is written can be read."""
+        if self._open.pop(call.id, None) is None:
+            return False
+        call.media.capture_problem = problem = "cut short: its media plane died"
+        call.note("capture", path=call.media.capture, problem=problem)
+        return True
 
     def forget(self, call: Call) -> None:
         """The call is over, whether or not its media plane has answered."""

@@ -125,6 +125,7 @@ class MediaEvents:
 
     def _without_plane(self, call: Call) -> None:
         self._life.live[call.id].row = None
+        self._life.captures.lost(call)
         self._life.hang_up(call, "media plane died", outcome=Outcome.FAILED)
 
     def _open_again(self, call: Call) -> None:
@@ -137,6 +138,8 @@ class MediaEvents:
             self._life.planes[call.place.plane].send(command)
         if live.told.recording:
             self._record_on(call, live.told.recording)
+        if self._life.captures.lost(call):
+            self._life.captures.start(call, live.session.address)
         if live.apologising:
             self.play_ended(call, media.PlayEnded(call.place.row, call.place.generation, ""))
         call.note("media_resumed", gap_ms=gap_ms)
