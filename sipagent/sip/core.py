@@ -28,6 +28,7 @@ from sipagent.sip.layer import Action, Network, TransactionLayer
 from sipagent.sip.origin import may_come_from
 from sipagent.sip.outbound import OutboundInvite
 from sipagent.sip.placing import bare, invite, number_at
+from sipagent.sip.readable import readable
 from sipagent.sip.reoffer import add_timer
 from sipagent.sip.timing import TimerSettings, earliest
 
@@ -251,7 +252,7 @@ class UserAgent:
 
     def emit(self, event: EngineEvent) -> None:
         """Report to the engine's user."""
-        self._events.append(event)
+        self._events.append(readable(event))
 
     def index(self, call: Call, dialog: Dialog) -> None:
         """Requests within this dialog belong to the call."""

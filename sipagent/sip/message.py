@@ -13,6 +13,7 @@ from sipmessage.message import COMPACT_FORMS
 
 from sipagent.errors import LocalError, ParseError, RemoteError
 from sipagent.sip import header
+from sipagent.sip.readable import readable_text
 from sipagent.sip.status import reason_phrase
 
 MAX_HEADER_BYTES = 32_768
@@ -227,7 +228,7 @@ def _parse_response(first: str, lines: list[str], body: bytes, datagram: bool) -
     match = _STATUS_LINE.fullmatch(first)
     if match is None or match["version"] != "2.0" or not 100 <= int(match["code"]) <= 699:
         raise ParseError("a status line")
-    response = Response(int(match["code"]), match["phrase"] or "", body)
+    response = Response(int(match["code"]), readable_text(match["phrase"] or ""), body)
     _add_headers(response.headers, lines)
     top_via(response)
     cseq(response)

@@ -2,6 +2,7 @@
 
 import random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,6 +92,30 @@ def test_damaged_messages_within_a_call_do_not_disturb_it() -> None:
     call = a.agent.call(handle)
     assert call is not None
     assert call.confirmed
+
+
+@pytest.mark.rfc("3261", "7.3.1", "MUST", role="both", text="octets that are no UTF-8 go back as they came")
+def test_octets_that_are_no_utf_8_are_answered_as_they_came_and_told_as_replacement_characters() -> None:
+    net = VirtualNetwork()
+    us = net.host(B)
+    _answering(us)
+    invite = (
+        f"INVITE sip:x@{B} SIP/2.0\r\nVia: SIP/2.0/UDP {A};branch=z9hG4bKx\r\nMax-Forwards: 9\r\n"
+        f'From: "Ad\udcffa" <sip:ada@{A}>;tag=1\r\nTo: <sip:x@{B}>\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\n'
+        f"Contact: <sip:ada@{A}>\r\nSubject: \udc99 is no UTF-8, ü is\r\nContent-Length: 0\r\n\r\n"
+    )
+    answers: list[bytes] = []
+    send = net._send
+    net._send = lambda host, action: (answers.append(action.data), send(host, action))[1]  # type: ignore[method-assign]
+    net.inject(A, B, invite.encode("utf-8", "surrogateescape"))
+    net.run(0.1)
+    (call,) = us.of(IncomingCall)
+    assert call.from_name == "Ad\ufffda"
+    assert ("Subject", "\ufffd is no UTF-8, ü is") in call.headers
+    for event in us.of(object):
+        msgspec.msgpack.encode(event)
+    assert answers
+    assert all(b'From: "Ad\xffa" <sip:ada@' in answer for answer in answers)
 
 
 @pytest.mark.rfc("3261", "17", "MUST", role="both", text="no state is left by a storm of damaged messages")

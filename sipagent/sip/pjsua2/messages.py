@@ -7,6 +7,7 @@ import msgspec
 
 from sipagent.sip import engine
 from sipagent.sip.engine import EngineEvent, HeaderList, PlaceCall, TrunkAccount
+from sipagent.sip.readable import readable
 
 
 class Do(msgspec.Struct, frozen=True, tag=True):
@@ -196,7 +197,7 @@ _KINDS: Final[Mapping[str, Any]] = {kind.__name__: kind for kind in engine.Engin
 
 def reported(event: EngineEvent) -> Reported:
     """An event on its way to the engine."""
-    return Reported(type(event).__name__, msgspec.Raw(msgspec.msgpack.encode(event)))
+    return Reported(type(event).__name__, msgspec.Raw(msgspec.msgpack.encode(readable(event))))
 
 
 def event_of(report: Reported) -> EngineEvent:
