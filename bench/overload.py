@@ -1,10 +1,10 @@
 """What happens at the limit, and in a flood: the calls that were accepted must not notice.
 
     python -m bench.overload --json
-    python -m bench.overload --max-calls 50 --seconds 10 --flood 1000
+    python -m bench.overload --max-calls 50 --seconds 60 --flood 1000     the full form
 
 First twice `max_calls` are offered: what is over the limit must get 503 at once, what is accepted must be perfect. Then
-a stranger at 127.0.0.66 sends INVITEs while the trunk at 127.0.0.1 places calls.
+a stranger at 127.0.0.66 sends INVITEs while the trunk at 127.0.0.1 places calls. Exit status 1 when that is not so.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import secrets
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +22,8 @@ from bench.caller import Caller, Outcome
 from bench.loadgen import cpu_ns
 from tests.support.service import Service, service
 
+REFUSED_MS: Final = 100.0
+HEARD: Final = 0.98  # of the packets that are due, as the caller's clock has it
 STRANGER: Final = "127.0.0.66"
 CONFIG: Final = """
 [[trunk]]
@@ -115,6 +118,22 @@ async def measure(calls: int, seconds: float, rate: int) -> dict[str, Any]:
             return {"limit": limit, "flood": await flood(agent, rate, max(10, int(2 * seconds)), seconds)}
 
 
+def problems(limit: dict[str, Any], flood: dict[str, Any], calls: int) -> list[str]:
+    """What was not as it must be."""
+    found = []
+    if (limit["accepted"], limit["refused"]) != (calls, calls):
+        found.append(f"{limit['accepted']} accepted and {limit['refused']} refused with 503, not {calls} of each")
+    if limit["refused_ms"] and limit["refused_ms"]["p99"] > REFUSED_MS:
+        found.append(f"the 503 took {limit['refused_ms']['p99']} ms")
+    if flood["unanswered"]:
+        found.append(f"{flood['unanswered']} calls of the trunk were not set up in the flood")
+    for name, part in (("limit", limit), ("flood", flood)):
+        if part["packets_out_of_step"] or part["packets"] < HEARD * part["packets_due"]:
+            lost = f"{part['packets']} of {part['packets_due']} packets, {part['packets_out_of_step']} out of step"
+            found.append(f"{name}: accepted calls heard {lost}")
+    return found
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -124,13 +143,16 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     result = asyncio.run(measure(options.max_calls, options.seconds, options.flood))
+    found = problems(result["limit"], result["flood"], options.max_calls)
     if options.json:
-        print(json.dumps({"benchmark": "overload", "cores": os.cpu_count(), **result}))
-        return
-    for part, figures in result.items():
-        print(part)
-        for name, value in figures.items():
-            print(f"  {name:>22} {value}")
+        print(json.dumps({"benchmark": "overload", "cores": os.cpu_count(), **result, "problems": found}))
+    else:
+        for part, figures in result.items():
+            print(part)
+            for name, value in figures.items():
+                print(f"  {name:>22} {value}")
+        print("problems:", *(found or ["none"]), sep="\n  ")
+    sys.exit(bool(found))
 
 
 if __name__ == "__main__":

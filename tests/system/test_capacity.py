@@ -47,3 +47,19 @@ def test_what_has_grown_is_named() -> None:
         "sipagent_rows: 0.0 before, 1.0 after",
         "odd was not there before",
     ]
+
+
+def test_calls_that_were_hurt_are_named() -> None:
+    good = {
+        "accepted": 4, "refused": 4, "refused_ms": {"p99": 9.0}, "unanswered": 0, "packets": 100, "packets_due": 100,
+        "packets_out_of_step": 0,
+    }  # fmt: skip
+    assert overload.problems(good, good, 4) == []
+    hurt = good | {"accepted": 3, "refused_ms": {"p99": 200.0}, "unanswered": 1, "packets": 90}
+    assert overload.problems(hurt, hurt, 4) == [
+        "3 accepted and 4 refused with 503, not 4 of each",
+        "the 503 took 200.0 ms",
+        "1 calls of the trunk were not set up in the flood",
+        "limit: accepted calls heard 90 of 100 packets, 0 out of step",
+        "flood: accepted calls heard 90 of 100 packets, 0 out of step",
+    ]
