@@ -110,7 +110,8 @@ def cascaded(
         TurnTaking(options.turn, port.rate_hz),
         services.stt,
         services.end_of_turn,
-        agent=lambda: (not agent_idle(), playout.interruptible),
+        # What the agent says to somebody else does not make an interruption of the caller's words.
+        agent=lambda: (not agent_idle() and not conversation.aside, playout.interruptible),
         deadlines=options.deadlines,
         not_understood=talk.not_understood,
         max_seconds=options.turn.max_turn_seconds,
@@ -120,7 +121,7 @@ def cascaded(
         [listening, Keypad(options.keypad), responding, Sentences(), synthesis, playout],
         [*observers, TurnLatency(port, on_frame)] if on_frame is not None else observers,
     )
-    return Conversation(
+    conversation = Conversation(
         port,
         pipeline,
         synthesis,
@@ -132,3 +133,4 @@ def cascaded(
         task=options.task,
         on_frame=on_frame,
     )
+    return conversation

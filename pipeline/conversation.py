@@ -68,6 +68,8 @@ class Conversation:
         """
         self.context = context
         self.held = False  # on hold nobody is asked whether they are there, and silence ends no call
+        self.aside = False  # the agent speaks to somebody else, and the caller does not hear it
+        self.deaf = False  # what the caller says from now on is not for us
         self._port, self._talk, self._on_frame = port, talk, on_frame
         self._task = PipelineTask(pipeline, task, self._leave)
         self._voice = pipeline.input_of(voice)
@@ -135,6 +137,10 @@ class Conversation:
         """Have `text` answered as if the caller had said it: a typed message, an event."""
         await self._task.push(UserMessage(text))
 
+    async def overheard(self, speaker: str, text: str) -> None:
+        """Somebody else on the line has said `text`."""
+        await self._task.push(UserMessage(text, speaker))
+
     async def interrupt(self) -> None:
         """Stop what the agent says and thinks; what must be heard goes on."""
         await self._task.push(Interruption("owner"))
@@ -170,6 +176,8 @@ class Conversation:
         """Move audio, report the caller's voice; a tick for the pipeline only every so often."""
         self._port.pump()
         for event in self._port.speech_events():
+            if event.speaking and self.deaf:
+                continue  # the end of what had begun before is reported
             frame = SpeechStarted(event.position) if event.speaking else SpeechStopped(event.position)
             await self._task.push(frame)
         if now - self._ticked_at > TICK_SECONDS / 2:
@@ -177,13 +185,14 @@ class Conversation:
             await self._tick(now)
 
     async def _tick(self, now: float) -> None:
-        if self.held:
+        waiting = self.held or self.aside
+        if waiting:
             self._task.touch()
         await self._task.push(Tick(now))
         if self._failed and self._giving_up is None:
             # In a task of its own: the voice's mailbox may be full, and only ticks can empty it.
             self._giving_up = asyncio.create_task(self._give_up())
-        silent = not self.held and not self._ending and self._caller_silent() and self._agent_silent()
+        silent = not waiting and not self._ending and self._caller_silent() and self._agent_silent()
         if prompt := self._silence.tick(silent, now):
             if self._silence.over:
                 await self.end("silence", prompt)
@@ -201,7 +210,8 @@ class Conversation:
             self._on_frame(frame)
         match frame:
             case Heard(text, interrupted):
-                self.context.heard(text, interrupted)
+                if not self.aside:
+                    self.context.heard(text, interrupted)
             case Mark(number):
                 self._marks.pop(number).set()
             case Transcription(text=text, final=True):

@@ -121,9 +121,13 @@ class Transcription(Frame):
 
 @dataclass(frozen=True, slots=True)
 class UserMessage(Frame):
-    """Something to be answered that was not spoken: typed text, digits, an event that the brain should react to."""
+    """Something to be answered that the caller did not speak: typed text, an event that the brain should react to.
+
+    With a `speaker` somebody else has said it, who is on the line with the caller.
+    """
 
     text: str
+    speaker: str = ""
 
 
 @dataclass(frozen=True, slots=True)

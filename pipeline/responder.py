@@ -14,10 +14,14 @@ that must not be interrupted, `EndCall` when the conversation is over (all befor
 
 @dataclass(frozen=True, slots=True)
 class UserTurn:
-    """What the caller said or pressed; `digits` when the turn came from the keypad."""
+    """What the caller said or pressed; `digits` when the turn came from the keypad.
+
+    `speaker` names who said it when that was not the caller.
+    """
 
     text: str
     digits: str = ""
+    speaker: str = ""
 
 
 class Responder(Protocol):

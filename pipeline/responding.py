@@ -43,8 +43,8 @@ class Responding:
         match frame:
             case Transcription(text=text, final=True) if text:
                 await self._answer(UserTurn(text), text, push)
-            case UserMessage(text):
-                await self._answer(UserTurn(text), text, push)
+            case UserMessage(text, speaker):
+                await self._answer(UserTurn(text, speaker=speaker), f"[{speaker}] {text}" if speaker else text, push)
             case KeysEntered(digits):
                 await self._answer(UserTurn("", digits), f"[pressed {digits}]", push)
 

@@ -35,6 +35,10 @@ class AnsweredCall(Protocol):
     def transferring(self) -> bool:
         """True while a transfer is under way."""
 
+    @property
+    def aside(self) -> bool:
+        """True while the caller talks with a colleague, or waits for one, and does not hear what is said."""
+
     def say(self, text: str) -> None:
         """Speak outside of an answer."""
 

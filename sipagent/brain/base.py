@@ -57,6 +57,18 @@ class Brain:
         """The far end sent SIP INFO or MESSAGE. None says nothing."""
         return None
 
+    async def on_overheard(self, speaker: str, text: str) -> Reply:
+        """A bridged transfer with `listen`: "caller" or "colleague" said `text` to the other.
+
+        What you return is whispered to the colleague; after `self.call.step_in()` both hear it, and what the caller
+        says comes to `on_user_turn` again.
+        """
+        return None
+
+    async def on_colleague_left(self, reason: str) -> str | None:
+        """A bridged transfer with `back`: the colleague is gone, the caller hears you again. None says nothing."""
+        return "You are back with me. Is there anything else that I can do for you?"
+
     async def on_interrupted(self, heard: str) -> None:
         """The caller spoke while we did; `heard` is what of our sentence had left the socket."""
 

@@ -52,8 +52,38 @@ class CallControls(Protocol):
     def hold(self, held: bool) -> None:
         """Put the far end on hold, or take it back."""
 
-    async def transfer(self, to: str, mode: str = "blind", ring_seconds: float = 25.0) -> str:
+    @property
+    def presence(self) -> str:
+        """Who is on the line: `caller`; `alone`, a colleague while the caller hears music; `joined`; `three_way`."""
+
+    def whisper(self, text: str, to: str = "colleague") -> None:
+        """Say something to the colleague or the caller, unheard by the other, while you are with both."""
+
+    def step_in(self) -> None:
+        """Be heard by caller and colleague, and answer the caller."""
+
+    def step_out(self) -> None:
+        """Listen only, again; what you say is for the colleague."""
+
+    def take_back(self) -> None:
+        """Let the colleague go: the caller is yours again, see `Brain.on_colleague_left`."""
+
+    async def transfer(
+        self,
+        to: str,
+        mode: str = "blind",
+        ring_seconds: float = 25.0,
+        *,
+        whisper: str = "",
+        listen: bool = False,
+        back: bool = False,
+        back_key: str = "",
+    ) -> str:
         """Transfer the caller to a number or SIP URI; `mode` is blind, attended or bridged.
 
         Returns "transferred", or the name of the outcome that says why not: then the call is the brain's again.
+
+        A bridged transfer keeps both with us. The colleague hears `whisper` before the two are joined. With `listen`
+        you stay, silent: see `Brain.on_overheard`. With `back` the caller is yours again when the colleague hangs up,
+        with `back_key` when they press that key; without either the call ends.
         """

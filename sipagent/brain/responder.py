@@ -29,14 +29,18 @@ class BrainResponder:
     async def respond(self, turn: UserTurn, context: Context) -> AsyncIterator[Reply]:
         """The answer to `turn`; raises ServiceError. Closing the iterator stops it; a tool at work is let finish."""
         self.answering, self.ended = True, False
+        aside = self._call.aside
         try:
             async with closing(self._answer(turn, context)) as parts:
                 async for part in parts:
+                    if self._call.aside and not aside and not isinstance(part, EndCall):
+                        continue  # it was for the caller, who talks with somebody else by now
                     self.ended = self.ended or isinstance(part, EndCall)
                     yield part
                     if self.ended:
                         return
-            if (reason := self._call.ending) is not None or self._brain.is_finished():
+            finished = not self._call.aside and self._brain.is_finished()
+            if (reason := self._call.ending) is not None or finished:
                 self.ended = True
                 yield EndCall(reason or "finished")
         finally:
@@ -44,10 +48,16 @@ class BrainResponder:
             self._call.answered()
 
     async def _answer(self, turn: UserTurn, context: Context) -> AsyncIterator[Reply]:
-        reply: Any = self._brain.on_digit(turn.digits) if turn.digits else self._brain.on_user_turn(turn.text)
+        overheard = self._call.aside or bool(turn.speaker)
+        if overheard:
+            if turn.digits:
+                return  # the caller's keys are the colleague's while the two are joined
+            reply: Any = self._brain.on_overheard(turn.speaker or "caller", turn.text)
+        else:
+            reply = self._brain.on_digit(turn.digits) if turn.digits else self._brain.on_user_turn(turn.text)
         if isawaitable(reply):
             hook = asyncio.ensure_future(reply)
-            async with closing(self._wait_for(hook)) as fillers:
+            async with closing(self._wait_for(hook, "" if overheard else self._options.filler)) as fillers:
                 async for filler in fillers:
                     yield filler
             reply = hook.result()
@@ -58,17 +68,16 @@ class BrainResponder:
             async with closing(reply) as parts:
                 async for part in parts:
                     yield part
-        elif self._model is not None:
+        elif self._model is not None and not overheard:
             async with closing(self._model.answer(context)) as parts:
                 async for part in parts:
                     yield part
 
-    async def _wait_for(self, hook: asyncio.Future[Any]) -> AsyncIterator[Reply]:
+    async def _wait_for(self, hook: asyncio.Future[Any], filler: str) -> AsyncIterator[Reply]:
         """Wait for a hook, with a filler when it takes long, and a sign of life as long as it transfers the call."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._options.tool_seconds
         wait_s = self._options.filler_after_ms / 1e3
-        filler = self._options.filler
         try:
             while not (await asyncio.wait({hook}, timeout=wait_s))[0]:
                 if self._call.transferring:

@@ -30,7 +30,7 @@ class Call(FakeCall):
         super().__init__()
         self.tools: list[tuple[str, Any, Any]] = []
         self.tokens: list[Usage] = []
-        self.transferring = False
+        self.transferring = self.aside = False
         self.answers = 0
 
     @property
@@ -47,12 +47,63 @@ class Call(FakeCall):
         self.tokens.append(usage)
 
 
+async def overheard(responder: BrainResponder, text: str, speaker: str = "", digits: str = "") -> list[Reply]:
+    context = Context()
+    context.begin(text)
+    return [part async for part in responder.respond(UserTurn(text, digits, speaker), context)]
+
+
 async def answers(
     responder: BrainResponder, text: str, context: Context | None = None, digits: str = ""
 ) -> list[Reply]:
     context = context if context is not None else Context()
     context.begin(text)
     return [part async for part in responder.respond(UserTurn(text, digits), context)]
+
+
+# ---- while a colleague is on the line
+
+
+class Coach(Brain):
+    """Answers the caller, and whispers when it overhears something."""
+
+    def is_finished(self) -> bool:
+        return True
+
+    async def on_user_turn(self, text: str) -> str:
+        await asyncio.sleep(0.05)
+        self.call.joined()  # type: ignore[attr-defined]
+        return "You are being connected."
+
+    async def on_overheard(self, speaker: str, text: str) -> str:
+        return f"The {speaker} said {text}."
+
+    async def on_digit(self, digit: str) -> str:
+        return f"Key {digit}."
+
+
+async def test_what_is_overheard_is_answered_by_its_own_hook_and_ends_nothing() -> None:
+    responder, call = coached()
+    call.aside = True
+    assert await overheard(responder, "no") == ["The caller said no."]
+    assert await overheard(responder, "yes", "colleague") == ["The colleague said yes."]
+    assert await overheard(responder, "", digits="5") == []
+
+
+async def test_in_a_three_way_call_the_colleague_is_still_overheard() -> None:
+    responder, _ = coached()
+    assert (await overheard(responder, "yes", "colleague"))[0] == "The colleague said yes."
+
+
+async def test_an_answer_that_comes_when_the_caller_has_been_joined_is_not_whispered_to_the_colleague() -> None:
+    responder, call = coached()
+    call.joined = lambda: setattr(call, "aside", True)  # type: ignore[attr-defined]
+    assert not any(await overheard(responder, "a human, please"))
+
+
+def coached() -> tuple[BrainResponder, Call]:
+    brain, call = Coach(), Call()
+    return responder_of(brain, None, call=call, options=QUIET), call
 
 
 # ---- led by rules

@@ -116,6 +116,17 @@ class Transferring(Greeter):
         return f"The transfer ended with {outcome}."
 
 
+class Warm(Greeter):
+    """Listens to caller and colleague, and whispers when Monday is spoken of."""
+
+    async def on_overheard(self, speaker: str, text: str) -> str | None:
+        self.call.set_variable(speaker, text)
+        return "Monday is a holiday." if "Monday" in text else None
+
+    async def on_colleague_left(self, reason: str) -> str:
+        return "I am with you again."
+
+
 class Bare:
     """Only the six methods of the contract."""
 

@@ -1,6 +1,7 @@
 """What a brain does to its call, and what the call leaves behind, without a process."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 
 import numpy as np
@@ -18,9 +19,11 @@ from sipagent.pipeline.frames import (
     Transcription,
     TurnEnded,
 )
+from sipagent.rtp.table import CallTable
 from sipagent.service.messages import CallEvent, FromWorker, Hold, Offer, PressDigits, SendText, Transfer
 from sipagent.service.worker import models as worker_models
 from sipagent.service.worker.controls import Controls
+from sipagent.service.worker.meeting import Meeting
 from sipagent.service.worker.models import Models
 from sipagent.service.worker.notes import Notes
 from sipagent.service.worker.options import read_options
@@ -37,6 +40,9 @@ class Recorder:
         self.work: list[Callable[[], Awaitable[None]]] = []
         self.said: list[str] = []
         self.hangups = self.answers = 0
+        table, fd = CallTable.create(1)
+        os.close(fd)
+        self.meeting = Meeting("call-1", table, self.sent.append, Notes("call-1", self.sent.append))
 
     async def say(self, text: str) -> None:
         self.said.append(text)
@@ -60,6 +66,7 @@ class Recorder:
             self.answer,
             self.hang_up,
             [],
+            self.meeting,
         )
 
 
@@ -94,6 +101,28 @@ async def test_speech_and_the_hang_up_are_work_in_their_order_and_only_the_first
     for work in recorder.work:
         await work()
     assert (recorder.said, recorder.hangups, controls.ending) == (["One."], 1, "sold")
+
+
+async def test_what_is_to_become_of_the_agent_is_said_with_the_transfer() -> None:
+    recorder = Recorder()
+    controls = recorder.controls()
+    waiting = asyncio.create_task(
+        controls.transfer("+49", "bridged", whisper="A.", listen=True, back=True, back_key="*")
+    )
+    await asyncio.sleep(0)
+    assert recorder.sent == [Transfer("call-1", "+49", "bridged", 25.0, "A.", True, True, "*")]
+    controls.transfer_ended("busy")
+    assert await waiting == "busy"
+
+
+def test_nobody_is_whispered_to_or_let_go_while_nobody_else_is_on_the_line() -> None:
+    recorder = Recorder()
+    controls = recorder.controls()
+    controls.whisper("Psst.")
+    controls.step_in()
+    controls.step_out()
+    controls.take_back()
+    assert recorder.sent == [] and controls.presence == "caller" and not controls.aside
 
 
 async def test_a_transfer_is_asked_for_once_and_everybody_who_waits_hears_its_outcome() -> None:

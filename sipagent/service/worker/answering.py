@@ -26,6 +26,11 @@ class AnsweredCall:
         """True while a transfer is under way."""
         return self._controls.transferring
 
+    @property
+    def aside(self) -> bool:
+        """True while the caller does not hear us, but a colleague."""
+        return self._controls.aside
+
     def say(self, text: str) -> None:
         """Speak outside of an answer."""
         self._controls.say(text)

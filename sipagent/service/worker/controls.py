@@ -8,6 +8,7 @@ import msgspec
 
 from sipagent.brain.contract import Caller, Decline
 from sipagent.service.messages import CallEvent, FromWorker, Hold, Offer, PressDigits, SendText, Transfer
+from sipagent.service.worker.meeting import Meeting
 
 
 def plain(value: Any) -> Any:
@@ -28,11 +29,13 @@ class Controls:
         answer: Callable[[], Awaitable[None]],
         hang_up: Callable[[], Awaitable[None]],
         transcript: Sequence[Mapping[str, Any]],
+        meeting: Meeting,
     ) -> None:
         self._call_id, self._send, self._post = offer.call_id, send, post
         self._say, self._play, self._answer, self._hang_up = say, play, answer, hang_up
         self._variables = dict(offer.variables)
         self._transcript = transcript
+        self._meeting = meeting
         self._transferred: asyncio.Future[str] | None = None
         self.answered = offer.resumed
         self.ending: str | None = None
@@ -110,11 +113,47 @@ class Controls:
         """Put the far end on hold, or take it back."""
         self._send(Hold(self._call_id, held))
 
-    async def transfer(self, to: str, mode: str = "blind", ring_seconds: float = 25.0) -> str:
+    @property
+    def aside(self) -> bool:
+        """True while the caller does not hear us, but a colleague."""
+        return self._meeting.aside
+
+    @property
+    def presence(self) -> str:
+        """Who is on the line with us."""
+        return self._meeting.presence.value
+
+    def whisper(self, text: str, to: str = "colleague") -> None:
+        """Say something to one of caller and colleague."""
+        self._meeting.whisper(text, to)
+
+    def step_in(self) -> None:
+        """Take part in the talk of the two."""
+        self._meeting.step_in(True)
+
+    def step_out(self) -> None:
+        """Listen only."""
+        self._meeting.step_in(False)
+
+    def take_back(self) -> None:
+        """Let the colleague go."""
+        self._meeting.take_back()
+
+    async def transfer(
+        self,
+        to: str,
+        mode: str = "blind",
+        ring_seconds: float = 25.0,
+        *,
+        whisper: str = "",
+        listen: bool = False,
+        back: bool = False,
+        back_key: str = "",
+    ) -> str:
         """Transfer the caller, and wait for the outcome."""
         if self._transferred is None:
             self._transferred = asyncio.get_running_loop().create_future()
-            self._send(Transfer(self._call_id, to, mode, ring_seconds))
+            self._send(Transfer(self._call_id, to, mode, ring_seconds, whisper, listen, back, back_key))
         return await asyncio.shield(self._transferred)
 
     def transfer_ended(self, outcome: str) -> None:

@@ -47,6 +47,7 @@ from sipagent.service.messages import (
 from sipagent.service.worker.answering import AnsweredCall
 from sipagent.service.worker.clip import read_clip
 from sipagent.service.worker.controls import Controls, plain
+from sipagent.service.worker.meeting import Meeting
 from sipagent.service.worker.models import Loaded, Models
 from sipagent.service.worker.notes import Notes
 from sipagent.service.worker.options import TalkSettings, read_options
@@ -84,6 +85,7 @@ class CascadedCall:
         self._answered_at = 0.0
         self._answering: asyncio.Task[None] | None = None
         self._notes = Notes(offer.call_id, send, offer.history)
+        self._meeting = Meeting(offer.call_id, table, send, self._notes)
         self._controls = Controls(
             offer,
             send,
@@ -93,6 +95,7 @@ class CascadedCall:
             self._answer_when_heard,
             self._end_after_answer,
             self._notes.transcript,
+            self._meeting,
         )
         self._answered = AnsweredCall(self._controls, self._notes)
         self._brain: Brain | None = None
@@ -148,6 +151,8 @@ class CascadedCall:
 
     def receive(self, message: ToWorker) -> None:
         """A message of the signalling plane."""
+        if self._meeting.receive(message):
+            return
         match message:
             case Connected(answered=answered):
                 if answered:
@@ -207,15 +212,17 @@ class CascadedCall:
             on_frame=self._on_frame,
             fallback=self._apology,
         )
+        self._meeting.attach(brain, conversation, port, loaded.services, settings.pipeline)
         self._greeting = partial(self._greet, brain, conversation, settings)
         self._watch.add(offer.row, self)
         try:
             async with asyncio.TaskGroup() as group:
                 early = not self._controls.answered
                 first = partial(self._greet_early, brain, conversation, settings) if early else self._greeting
-                work = group.create_task(self._work_forever(first))
+                beside = [group.create_task(self._work_forever(first)), group.create_task(self._meeting.run())]
                 reason = await conversation.run()
-                work.cancel()
+                for task in beside:
+                    task.cancel()
         finally:
             self._watch.remove(offer.row)
             if self._answering is not None:

@@ -3,7 +3,21 @@
 import asyncio
 from collections.abc import Callable
 
-from sipagent.service.messages import Accept, Connected, Ended, Finished, FromWorker, Hangup, Offer, ToWorker
+from sipagent.rtp.table import FAR_END, OTHER_SIDE
+from sipagent.service.messages import (
+    Accept,
+    Colleague,
+    ColleagueLeft,
+    Connected,
+    Ended,
+    Finished,
+    FromWorker,
+    Hangup,
+    Join,
+    Offer,
+    StepIn,
+    ToWorker,
+)
 from sipagent.service.worker.echo_rows import EchoRows
 
 
@@ -13,6 +27,7 @@ class EchoCall:
     def __init__(self, offer: Offer, rows: EchoRows, send: Callable[[FromWorker], None]) -> None:
         self._offer, self._rows, self._send = offer, rows, send
         self._connected, self._ended = asyncio.Event(), asyncio.Event()
+        self._echoing, self._audience = False, FAR_END
 
     async def lead(self) -> None:
         """Take every call, echo until its end."""
@@ -20,7 +35,8 @@ class EchoCall:
         await self._connected.wait()
         if self._ended.is_set():
             return
-        self._rows.add(self._offer.row, self._offer.generation)
+        self._echoing = True
+        self._echo(self._audience)
         try:
             await self._ended.wait()
         finally:
@@ -31,11 +47,26 @@ class EchoCall:
         self._send(Hangup(self._offer.call_id, "error"))
 
     def receive(self, message: ToWorker) -> None:
-        """Connected and Ended matter."""
+        """Connected and Ended matter; while a colleague talks with the caller, an echo is silent."""
+        match message:
+            case Colleague(joined=joined):
+                self._echo(0)
+                if not joined:
+                    self._send(Join(self._offer.call_id))  # an echo has nothing to tell
+            case ColleagueLeft():
+                self._echo(FAR_END)
+            case StepIn(heard=heard):
+                self._echo(FAR_END | OTHER_SIDE if heard else 0)
         if isinstance(message, Connected | Ended):
             self._connected.set()
         if isinstance(message, Ended):
             self._ended.set()
+
+    def _echo(self, audience: int) -> None:
+        self._audience = audience
+        self._rows.remove(self._offer.row)
+        if audience and self._echoing:
+            self._rows.add(self._offer.row, self._offer.generation, audience)
 
     def finish(self) -> None:
         """Nothing was said."""

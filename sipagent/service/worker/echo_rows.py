@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sipagent.rtp.table import RX_RING, TX_RING, CallTable
+from sipagent.rtp.table import FAR_END, RX_RING, TX_RING, CallTable
 
 MAX_BACKLOG_S: Final = 1.0  # on the way back to a line that does not send; what comes on top of it is dropped
 PACKETS_S: Final = 50  # a backlog is kept to the packet of 20 ms that may be on its way, …
@@ -27,9 +27,10 @@ class EchoRows:
         self._least: NDArray[np.int64] = np.empty(0, np.int64)  # backlog since then, in samples
         self._surplus: NDArray[np.int64] = np.empty(0, np.int64)  # samples that are still to be left out
 
-    def add(self, row: int, generation: int) -> None:
+    def add(self, row: int, generation: int, audience: int = FAR_END) -> None:
         """Echo from now on; both clocks are brought to a whole block first."""
         table = self._table
+        table.tx_audience[row] = audience
         table.tx_gain[row] = 1.0
         head = int(table.tx_head[row])
         gap = -head % BLOCK

@@ -31,6 +31,7 @@ class Notes:
         self._call_id, self._send = call_id, send
         self._port: AudioPort | None = None
         self._agent_since_ms = 0
+        self.to = ""  # who hears the agent, when that is not the caller
         self.transcript: list[dict[str, Any]] = [dict(line) for line in history]
         self.usage: dict[str, float] = {}
 
@@ -62,6 +63,11 @@ class Notes:
             case ErrorFrame(service, problem, fatal):
                 self.event("warning", service=service, problem=problem, fatal=fatal)
 
+    def overheard(self, text: str, seconds: float) -> None:
+        """A colleague on the line has said something, for so long and until now."""
+        self._count("stt_audio_seconds", seconds)
+        self._line("colleague", text, max(0, self._now_ms() - round(seconds * 1000)))
+
     def tool_called(self, name: str, arguments: Mapping[str, Any], result: Any, took_ms: float) -> None:
         """A tool has been run for the model."""
         self._count("tool_calls")
@@ -81,9 +87,12 @@ class Notes:
     def _line(self, role: str, text: str, at_ms: int, interrupted: bool = False) -> None:
         """Tell of a line at once; in the record, what one side says in a row is one line."""
         line = {"role": role, "text": text, "at_ms": at_ms, "interrupted": interrupted}
+        if role == "assistant" and self.to:
+            line["to"] = self.to
         self.event("transcript", **line)
         last = self.transcript[-1] if self.transcript else None
-        if role == "assistant" and last is not None and last["role"] == role and not last.get("interrupted"):
+        same = last is not None and last["role"] == role and last.get("to", "") == line.get("to", "")
+        if role == "assistant" and last is not None and same and not last.get("interrupted"):
             last["text"] += f" {text}"
             last["interrupted"] = interrupted
         else:
