@@ -222,6 +222,7 @@ class EngineSettings:
     tls_key: str = field(default="", repr=False)
     tls_ca: str = ""
     tls_verify: bool = True
+    tls_client_ca: str = ""  # authority of the certificates that clients must show to our listeners; "" = none needed
     session_expires_s: int = 1800
     keepalive_s: float = 0.0  # to each trunk; 0 = off
     keepalive: str = "options"  # or "stun" or "crlf" on the flow

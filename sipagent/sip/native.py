@@ -48,12 +48,15 @@ class NativeEngine:
     ) -> None:
         """`resolver` stands in for DNS."""
         self._settings = settings
-        tls = TlsSettings(settings.tls_certificate, settings.tls_key, settings.tls_ca, settings.tls_verify)
+        tls = TlsSettings(
+            settings.tls_certificate, settings.tls_key, settings.tls_ca, settings.tls_verify, settings.tls_client_ca
+        )
         self._stun = settings.public_address if settings.public_address.startswith(PREFIX) else ""
         public = "" if self._stun else settings.public_address
         self._transports = Transports(self._on_message, self._on_lost, public, tls)
         self._agent = UserAgent(settings, self, self._trunk_of, timers)
         self._transports.on_stun = self._on_stun
+        self._transports.on_refused = lambda counter: self._agent.layer.stats.update((counter,))
         self._on_event: EventHandler | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0

@@ -14,6 +14,7 @@ class TlsSettings:
     key: str = field(default="", repr=False)
     ca: str = ""
     verify: bool = True
+    client_ca: str = ""  # "" = clients need no certificate
 
     def client_context(self) -> ssl.SSLContext:
         """For connections that we open: the certificate must be the server's (RFC 5922)."""
@@ -27,7 +28,7 @@ class TlsSettings:
         return context
 
     def server_context(self) -> ssl.SSLContext:
-        """For our listeners."""
+        """For our listeners; with `client_ca` a client must show a certificate of that authority (RFC 3261 §26.3.1)."""
         if not self.certificate:
             raise ConfigError("sip.tls_certificate", "a TLS listener needs a certificate", "name a PEM file")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -36,4 +37,10 @@ class TlsSettings:
             context.load_cert_chain(self.certificate, self.key or None)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError("sip.tls_certificate", f"cannot be used: {error}", "check both PEM files") from error
+        if self.client_ca:
+            try:
+                context.load_verify_locations(self.client_ca)
+            except (OSError, ssl.SSLError) as error:
+                raise ConfigError("sip.tls_client_ca", f"cannot be used: {error}", "name a PEM file") from error
+            context.verify_mode = ssl.CERT_REQUIRED
         return context

@@ -14,6 +14,7 @@ from sipagent.sip.header import bracketed
 from sipagent.sip.public_address import StunQuery
 from sipagent.sip.stun import is_stun
 from sipagent.sip.tls import TlsSettings
+from sipagent.sip.tls_accept import TlsAccept
 
 MAX_CONNECTIONS = 2_000
 CONNECT_S = 4.0
@@ -54,6 +55,7 @@ class Transports:
     ) -> None:
         self.on_message, self.on_lost = on_message, on_lost
         self.on_stun: Callable[[bytes, tuple[str, int]], None] = lambda data, source: None
+        self.on_refused: Callable[[str], None] = lambda counter: None  # a TLS handshake that failed
         self._public, self._tls = public_address, tls or TlsSettings()
         self._listeners: list[Listener] = []
         self._udp: dict[int, asyncio.DatagramTransport] = {}  # by listener
@@ -224,14 +226,22 @@ class Transports:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
             self._udp[number] = transport
         else:
-            context = self._tls.server_context() if protocol == "TLS" else None
-            server = await loop.create_server(
-                lambda: Connection(self, protocol, outgoing=False), host, port, ssl=context, backlog=512
-            )
+            server = await loop.create_server(self._acceptor(protocol), host, port, backlog=512)
             bound = server.sockets[0]
             self._servers.append(server)
         address, real_port = bound.getsockname()[:2]
         self._listeners.append(Listener(protocol, address, real_port))
+
+    def _acceptor(self, protocol: str) -> Callable[[], asyncio.Protocol]:
+        """Makes what takes a connection that somebody opens to us."""
+
+        def plain() -> Connection:
+            return Connection(self, protocol, outgoing=False)
+
+        if protocol != "TLS":
+            return plain
+        context = self._tls.server_context()
+        return lambda: TlsAccept(context, plain, lambda counter: self.on_refused(counter))
 
     def _advertised(self, listener: Listener, remote_host: str) -> tuple[str, int]:
         if not self._public and listener.protocol == "UDP" and remote_host in self._seen:

@@ -79,6 +79,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         ("[sip]\nlisten = []", "sip.listen"),
         ('[sip]\nlisten = "udp:127.0.0.1:5060"', "sip.listen"),
         ('[sip]\ntls_certificate = "missing.pem"', "sip.tls_certificate"),
+        ('[sip]\ntls_client_ca = "pyproject.toml"', "sip.tls_client_ca"),
         ('[sip]\npublic_address = "not an address"', "sip.public_address"),
         ('[sip]\npublic_address = "stun:"', "sip.public_address"),
         ('[[trunk]]\nname = "a"\nserver = "sip:b"\nregister = false\ninbound_digest = true', "trunk[0].inbound_digest"),

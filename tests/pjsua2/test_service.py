@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from sipagent.errors import ConfigError
+from sipagent.service.pjsip_process import PjsipPlane
+from sipagent.sip.engine import EngineSettings
+from sipagent.sip.pjsua2.engine import Pjsua2Engine
 from tests.support.capture import capture
 from tests.support.ports import free_port
 from tests.support.service import service, workers_ready
@@ -31,3 +35,8 @@ async def test_service_on_pjsip_answers_with_rtp_from_our_media_plane(
         assert {packet.target_port for packet in packets} == {port + 400}
         assert "pjsip" in agent.log()
         assert "call_limit" in agent.log()
+
+
+def test_client_certificates_are_refused_as_a_configuration_that_this_engine_does_not_know() -> None:
+    with pytest.raises(ConfigError, match="tls_client_ca"):
+        Pjsua2Engine(EngineSettings(("tls:127.0.0.1:5061",), tls_client_ca="clients.pem"), PjsipPlane)

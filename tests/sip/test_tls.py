@@ -14,8 +14,14 @@ from sipagent.sip.native import NativeEngine
 from sipagent.sip.resolver import Records
 from tests.sip.support import SDP, Station
 from tests.support.certificates import Authority, authority
+from tests.support.ports import free_port
 
-CALLER, CALLEE = 25700, 25702
+CALLER, CALLEE = free_port(tcp=True), free_port(tcp=True)
+OPTIONS = (
+    "OPTIONS sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TLS 127.0.0.1:1;branch=z9hG4bK{branch}\r\n"
+    "From: <sip:t@127.0.0.1>;tag=1\r\nTo: <sip:127.0.0.1>\r\nCall-ID: o\r\nCSeq: 1 OPTIONS\r\n"
+    "Content-Length: 0\r\n\r\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +130,70 @@ async def test_server_speaks_both_versions_in_use(trusted: Authority, version: s
         context = ssl.create_default_context(cafile=trusted.certificate)
         context.minimum_version = context.maximum_version = version
         reader, writer = await asyncio.open_connection("127.0.0.1", CALLEE, ssl=context)
-        writer.write(
-            f"OPTIONS sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TLS 127.0.0.1:1;branch=z9hG4bK{version}\r\n"
-            "From: <sip:t@127.0.0.1>;tag=1\r\nTo: <sip:127.0.0.1>\r\nCall-ID: o\r\nCSeq: 1 OPTIONS\r\n"
-            "Content-Length: 0\r\n\r\n".encode()
-        )
+        writer.write(OPTIONS.format(branch=version).encode())
         assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 2)).startswith(b"SIP/2.0 200")
         writer.close()
         await writer.wait_closed()
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority that nobody trusts."""
+    return authority(tmp_path_factory.mktemp("stranger"))
+
+
+async def shaken(trusted: Authority, shown: tuple[str, str] | None) -> bytes:
+    """What a client gets that shows this certificate: the answer to its OPTIONS, or nothing."""
+    context = ssl.create_default_context(cafile=trusted.certificate)
+    if shown:
+        context.load_cert_chain(*shown)
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", CALLEE, ssl=context)
+    except OSError:
+        return b""
+    try:
+        writer.write(OPTIONS.format(branch="mutual").encode())
+        return await asyncio.wait_for(reader.read(600), 5)
+    except OSError:  # with TLS 1.3 the client hears of it after its own handshake
+        return b""
+    finally:
+        writer.transport.abort()
+
+
+@pytest.mark.rfc("3261", "26.3.1", "MAY", role="UAS", text="mutual TLS: a client that connects must show a certificate")
+async def test_a_client_with_a_certificate_of_the_named_authority_is_served(trusted: Authority) -> None:
+    shown = trusted.issue("client", "DNS:client.test")
+    async with running(replace(tls_settings(trusted, CALLEE), tls_client_ca=trusted.certificate)) as callee:
+        assert (await shaken(trusted, shown)).startswith(b"SIP/2.0 200")
+        assert not callee.engine.stats().get("tls_clients_refused")
+
+
+@pytest.mark.parametrize("shows", ["none", "of a stranger"])
+async def test_a_client_without_such_a_certificate_is_refused_told_and_counted(
+    trusted: Authority, stranger: Authority, shows: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = stranger.issue("client", "DNS:client.test") if shows != "none" else None
+    async with running(replace(tls_settings(trusted, CALLEE), tls_client_ca=trusted.certificate)) as callee:
+        assert await shaken(trusted, shown) == b""
+        assert callee.engine.stats()["tls_clients_refused"] == 1
+    told = capsys.readouterr().out
+    assert "tls_client_refused" in told and "127.0.0.1" in told and "sip.tls_client_ca" in told
+    assert ("it showed none" if shown is None else "unable to get local issuer") in told
+
+
+async def test_garbage_on_the_tls_port_is_counted_and_held_against_no_certificate(trusted: Authority) -> None:
+    async with running(tls_settings(trusted, CALLEE)) as callee:
+        reader, writer = await asyncio.open_connection("127.0.0.1", CALLEE)
+        writer.write(b"INVITE sip:a@b SIP/2.0\r\n\r\n")
+        await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        stats = callee.engine.stats()
+        assert (stats["tls_handshakes_failed"], stats.get("tls_clients_refused", 0)) == (1, 0)
+
+
+async def test_an_authority_file_that_is_none_is_a_configuration_error(trusted: Authority) -> None:
+    settings = tls_settings(trusted, CALLEE)
+    engine = NativeEngine(replace(settings, tls_client_ca=settings.tls_key))
+    with pytest.raises(ConfigError, match="tls_client_ca"):
+        await engine.start(lambda event: None)
+    await engine.stop()

@@ -84,7 +84,9 @@ def _sip(config: Config) -> Problems:
     yield from _public_address(sip.public_address.strip())
     if not sip.user_agent.isprintable():
         yield ConfigError("sip.user_agent", "has control characters", "use plain text on one line")
-    for key in ("tls_certificate", "tls_key", "tls_ca"):
+    if sip.tls_client_ca and not any(text.startswith("tls:") for text in sip.listen):
+        yield ConfigError("sip.tls_client_ca", "no listener asks for certificates", 'add "tls:…" to sip.listen')
+    for key in ("tls_certificate", "tls_key", "tls_ca", "tls_client_ca"):
         path = getattr(sip, key)
         if path and not Path(path).is_file():
             yield ConfigError(f"sip.{key}", f"{path} is not a file", "paths start at the configuration file's folder")

@@ -26,6 +26,7 @@ PATHS: Final = (
     ("sip", "tls_certificate"),
     ("sip", "tls_key"),
     ("sip", "tls_ca"),
+    ("sip", "tls_client_ca"),
     ("sip", "stir_trust_anchors"),
     ("sip", "stir_certificates"),
     ("conversation", "apology"),

@@ -19,6 +19,7 @@ def engine_settings(config: Config, instance_id: str = "") -> EngineSettings:
         tls_key=sip.tls_key,
         tls_ca=sip.tls_ca,
         tls_verify=sip.tls_verify,
+        tls_client_ca=sip.tls_client_ca,
         session_expires_s=sip.session_expires_seconds,
         keepalive_s=sip.keepalive_seconds,
         keepalive=sip.keepalive,

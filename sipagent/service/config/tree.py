@@ -52,6 +52,7 @@ class Sip(_Table, frozen=True):
     tls_certificate: str = ""  # PEM file, needed for a "tls:" listener
     tls_key: str = ""  # PEM file
     tls_ca: str = ""  # PEM file of the authorities that we trust; "" = those of the system
+    tls_client_ca: str = ""  # PEM file: who connects to us must show a certificate of this authority; "" = need not
     tls_verify: bool = True  # false accepts any certificate of the far end
     stir_trust_anchors: str = ""  # PEM file of the authorities for callers' numbers (STIR/SHAKEN); "" = no check
     stir: Literal["report", "require"] = "report"  # require: a caller whose Identity does not hold is refused

@@ -83,6 +83,8 @@ class Pjsua2Engine:
         """`resolver` stands in for DNS. ConfigError for what this engine cannot do."""
         if settings.public_address.startswith(PREFIX):
             raise ConfigError("sip.public_address", "the pjsua2 engine does not ask STUN", "write the address itself")
+        if settings.tls_client_ca:
+            raise ConfigError("sip.tls_client_ca", "the pjsua2 engine asks no client", "put a TLS proxy in front")
         _check_count(settings.trunks)
         self._settings, self._start_process, self._resolver = settings, start_process, resolver
         self._on_event: Callable[[EngineEvent], None] = lambda event: None
