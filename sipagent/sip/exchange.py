@@ -45,6 +45,7 @@ class Exchange:
     transaction: ClientTransaction | None = None  # the latest; a challenge or a failover makes a new one
     search: int = 0  # key of its Locate, the same for every attempt
     attempt: int = 0
+    tried: set[tuple[str, str, int]] = field(default_factory=set)  # where it has been sent: protocol, address, port
     challenges: int = 0
     cancelled: bool = False
     cancel_headers: HeaderList = ()

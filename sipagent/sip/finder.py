@@ -64,8 +64,12 @@ class Finder:
         """A flow to the next target; each is tried once for one request. Without one, words that say why."""
         remaining = self._searches.get(wanted.key)
         if remaining is None:
-            # attempts that needed no Locate were made at the first targets
-            remaining = list(await self._targets(wanted))[wanted.attempt :]
+            # attempts that needed no Locate were made on a flow that was there: perhaps not that of the first target
+            found = await self._targets(wanted)
+            remaining = [target for target in found if not _is_among(target, wanted)]
+            for target in found:
+                if _is_among(target, wanted):
+                    self._set_aside(target)
             self._searches[wanted.key] = remaining
             while len(self._searches) > MAX_SEARCHES:
                 forgotten, _ = self._searches.popitem(last=False)
@@ -117,6 +121,10 @@ class Finder:
 
     def _no_stream_at(self, host: str, port: int) -> bool:
         return time.monotonic() < self._no_stream.get((host, port), 0.0)
+
+
+def _is_among(target: Target, wanted: Locate) -> bool:
+    return (target.protocol, target.address, target.port) in wanted.tried
 
 
 def _protocol(uri: str) -> str:

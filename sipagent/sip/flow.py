@@ -50,7 +50,7 @@ class Send:
 class Locate:
     """Find (RFC 3263) and connect the next target of a URI, then call `flow_ready` or `flow_failed` with the key.
 
-    `attempt` counts from 0: each later one wants the target after the one that failed. `size` is that of the
+    `attempt` counts from 0: each later one wants a target that is not among those `tried`. `size` is that of the
     request: above `large` bytes UDP gives way to TCP (RFC 3261 §18.1.1).
     """
 
@@ -58,3 +58,4 @@ class Locate:
     uri: str
     attempt: int
     size: int
+    tried: frozenset[tuple[str, str, int]] = frozenset()  # protocol, address and port

@@ -324,6 +324,7 @@ class TransactionLayer:
 
     def _launch(self, exchange: Exchange, flow: Flow, now: float) -> None:
         exchange.flow = flow
+        exchange.tried.add((flow.protocol, *flow.remote))
         branch = f"z9hG4bK{self.token(20)}"
         request = Request(exchange.request.method, exchange.request.uri, exchange.request.body)
         rport = ";rport" if flow.protocol == "UDP" else ""
@@ -437,7 +438,8 @@ class TransactionLayer:
             self._keys += 1
             exchange.search = self._keys
         self._locating[exchange.search] = exchange
-        self._actions.append(Locate(exchange.search, exchange.hop, exchange.attempt, size))
+        tried = frozenset(exchange.tried)
+        self._actions.append(Locate(exchange.search, exchange.hop, exchange.attempt, size, tried))
 
     def send_bytes(self, flow: Flow, data: bytes) -> None:
         """What is no SIP message: a keepalive."""

@@ -61,7 +61,7 @@ class Header(msgspec.Struct, frozen=True):
     x5u: str
     typ: str = ""
     ppt: str = ""
-    crit: msgspec.Raw | None = None
+    crit: tuple[str, ...] | None = None
 
 
 class Claims(msgspec.Struct, frozen=True):

@@ -116,7 +116,8 @@ class VirtualNetwork:
                         self._send(host, action)
                         continue
                     servers = self.targets.get(header.host_port(action.uri)[0], ())
-                    flow = host.flow_for(f"sip:{servers[action.attempt]}", 0) if action.attempt < len(servers) else None
+                    left = [one for one in servers if (host.protocol, one, 5060) not in action.tried]
+                    flow = host.flow_for(f"sip:{left[0]}", 0) if left else None
                     if flow is None:
                         host.agent.layer.flow_failed(action.key, self.now)  # the only target was tried already
                     else:
