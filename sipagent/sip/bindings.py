@@ -134,7 +134,7 @@ class Bindings:
             reg_id=self._free_reg_id(account),
         )
         username = account.auth_username or account.username
-        authentication = Authentication(Account(username, account.password))
+        authentication = Authentication(Account(username, account.password), on_unproven=self._layer.unproven)
         registration = Registration(settings, authentication, self._layer.rng)
         call_id = f"{self._layer.token(24)}"
         binding = _Binding(account, registration, call_id, self._layer.token(), contact)

@@ -463,7 +463,8 @@ class UserAgent:
         if realms:
             realms = realms | {account.domain, header.parse_uri(server_uri(account)).host}
         username = account.auth_username or account.username
-        return Authentication(Account(username, account.password, tuple(sorted(realms))))
+        known = Account(username, account.password, tuple(sorted(realms)))
+        return Authentication(known, on_unproven=self.layer.unproven)
 
     def _inbound(self, handle: str) -> InboundInvite | None:
         call = self._calls.get(handle)

@@ -228,10 +228,15 @@ class Authentication:
     caller to decide before `learn`.
     """
 
-    def __init__(self, account: Account, new_cnonce: Callable[[], str] = lambda: secrets.token_hex(12)) -> None:
-        """`new_cnonce` gives a fresh client nonce of at least 64 random bits."""
+    def __init__(
+        self,
+        account: Account,
+        new_cnonce: Callable[[], str] = lambda: secrets.token_hex(12),
+        on_unproven: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`new_cnonce` gives a fresh client nonce of at least 64 random bits; `on_unproven`: see `accepted`."""
         self._account = account
-        self._new_cnonce = new_cnonce
+        self._new_cnonce, self._on_unproven = new_cnonce, on_unproven
         self._sessions: dict[tuple[str, str], _Session] = {}  # by (header to send, realm)
 
     def learn(self, www_authenticate: Iterable[str] = (), proxy_authenticate: Iterable[str] = ()) -> Verdict:
@@ -280,21 +285,42 @@ class Authentication:
             found.append((header, value))
         return tuple(found)
 
-    def accepted(self, authentication_info: str | None = None) -> None:
-        """The credentials were good. `authentication_info` is that header's value, for nextnonce (RFC 7616 §3.5)."""
+    def accepted(self, authentication_info: str | None = None, uri: str = "", body: bytes = b"") -> bool:
+        """The credentials of a request to `uri` were good; `body` is that of the response.
+
+        `authentication_info` is that header's value. By its rspauth the server proves that it knows the password too
+        (RFC 7616 §3.5): when that is wrong, nothing else in it is believed, `on_unproven` is called, and this is False.
+        """
         for session in self._sessions.values():
             session.stale_in_a_row = 0
         if authentication_info is None or len(self._sessions) != 1:
-            return
+            return True
         try:
             [(_, parameters)] = parse_parameters("Digest " + authentication_info)
         except ParseError:
-            return
+            return True
         [(key, session)] = self._sessions.items()
+        if not self._proves(session, parameters, uri, body):
+            self._on_unproven()
+            return False
         nonce = parameters.get("nextnonce")
-        if nonce:
+        if nonce and nonce != session.challenge.nonce:  # a 2xx may come again
             challenge = session.challenge
             renewed = Challenge(
                 challenge.realm, nonce, challenge.algorithm, challenge.qop, challenge.opaque, False, challenge.userhash
             )
             self._sessions[key] = _Session(renewed, self._new_cnonce())
+        return True
+
+    def _proves(self, session: _Session, parameters: dict[str, str], uri: str, body: bytes) -> bool:
+        """RFC 7616 §3.5: the response's digest is that of a request without a method. True when there is none."""
+        proof, qop = parameters.get("rspauth"), parameters.get("qop", "").lower()
+        if proof is None or (qop and parameters.get("cnonce") != session.cnonce):
+            return True  # of another nonce's time: it proves nothing, nor does it disprove
+        challenge, account = session.challenge, self._account
+        expected = response(
+            challenge.algorithm, account.username, challenge.realm, account.password, challenge.nonce, "", uri,
+            qop=qop, nc=parameters.get("nc", f"{session.uses:08x}"),
+            cnonce=session.cnonce, body=body,
+        )  # fmt: skip
+        return secrets.compare_digest(proof.lower().encode(), expected.encode())

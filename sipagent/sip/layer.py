@@ -318,6 +318,10 @@ class TransactionLayer:
         if exchange.flow is not None and exchange.sent:
             self._send(exchange.flow, exchange.sent, message.call_id(exchange.request), now)
 
+    def unproven(self) -> None:
+        """A server has answered as if it knew a password, and does not (RFC 7616 §3.5)."""
+        self.stats["rspauth_wrong"] += 1
+
     def token(self, size: int = 12) -> str:
         """Random text for tags, branches and Call-IDs (RFC 3261 §19.3 asks for 32 bits of it at least)."""
         return f"{self.rng.getrandbits(size * 4):0{size}x}"
@@ -383,6 +387,9 @@ class TransactionLayer:
             self.cancel(exchange, now)
         if response.code in (401, 407) and not exchange.cancelled and self._user.challenge(exchange, response, now):
             return
+        if 200 <= response.code < 300 and exchange.authentication is not None:
+            info = response.headers.get("Authentication-Info") or response.headers.get("Proxy-Authentication-Info")
+            exchange.authentication.accepted(info, str(exchange.request.uri), response.body)
         if response.code == 503 and exchange.failover and not exchange.cancelled:
             exchange.refusal = response
             self._next_target(exchange, now)

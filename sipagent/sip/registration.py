@@ -218,7 +218,9 @@ class Registration:
         if granted_s <= 0:
             self._refused(status, "registrar granted no time", 0.0, now)
             return
-        self._authentication.accepted(next(_values(headers, "authentication-info"), None))
+        info = next(_values(headers, "authentication-info"), None)
+        if not self._authentication.accepted(info, self.settings.registrar):
+            reason = f"{reason} (rspauth is wrong: it does not know our password)"
         self._failures = 0
         self._bound_contact = self._asked_contact
         self._bound_until = now + granted_s

@@ -114,6 +114,12 @@ CHALLENGE = 'WWW-Authenticate: Digest realm="sip.test",nonce="{nonce}",algorithm
 PROXY = 'Proxy-Authenticate: Digest realm="sip.test",nonce="n1",algorithm=SHA-256,qop="auth"\n'
 
 
+async def believe_no_proof(us: Station, handle: str) -> None:
+    await us.expect(Answered)
+    assert us.engine.stats()["rspauth_wrong"] == 1
+    us.engine.hangup(handle)
+
+
 async def refused_after_one_try(us: Station, handle: str) -> None:
     ended = await us.expect(Ended)
     assert (ended.by, ended.status) == ("refused", 401)
@@ -219,6 +225,29 @@ SCENARIOS: dict[str, tuple[Drive, tuple[Step, ...]]] = {
             *(reply(200, body=OFFER), recv("ACK"), *OVER),
         ),
     ),
+    "next_nonce": (
+        talk_and_leave,
+        (
+            *(recv("INVITE"), reply(401, headers=CHALLENGE.format(nonce="n1", more="")), recv("ACK"), recv("INVITE")),
+            *(reply(200, body=OFFER, headers='Authentication-Info: nextnonce="n2"\n'), recv("ACK")),
+            *(recv("BYE", has='nonce="n2".*nc=00000001'), OVER[1]),
+        ),
+    ),
+    "callee_without_our_password": (
+        believe_no_proof,
+        (
+            *(recv("INVITE"), reply(401, headers=CHALLENGE.format(nonce="n1", more="")), recv("ACK")),
+            '<recv request="INVITE"><action><ereg regexp="cnonce=.([0-9a-f]*)" search_in="msg" '
+            'assign_to="whole,cnonce"/></action></recv><Reference variables="whole"/>',
+            reply(
+                200,
+                body=OFFER,
+                headers=f'Authentication-Info: rspauth="{"0" * 32}",cnonce="[$cnonce]",nc=00000001,qop=auth,'
+                'nextnonce="n2"\n',
+            ),
+            *(recv("ACK"), recv("BYE", has='nonce="n1"'), OVER[1]),
+        ),
+    ),
     "challenged_407_sha256": (
         talk_and_leave,
         (
@@ -274,6 +303,8 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
     "transfer_refused": (("3515", "2.4.2", "MUST", "a refused REFER is told"),),
     "info_and_message": (("6086", "4.1", "MUST", "INFO and MESSAGE leave within the dialog"),),
     "challenged_401": (("3261", "22.2", "SHOULD", "401 is answered with nc=00000001 and the next CSeq"),),
+    "next_nonce": (("7616", "3.5", "SHOULD", "nextnonce is used for the next request"),),
+    "callee_without_our_password": (("3261", "22.4", "SHOULD", "a wrong rspauth is told, and nothing of it used"),),
     "challenged_407_sha256": (("8760", "2.4", "SHOULD", "407 with SHA-256 is answered"),),
     "stale_nonce_is_tried_again": (("7616", "3.3", "SHOULD", "stale=true is answered with the new nonce"),),
     "wrong_password_is_not_tried_twice": (("3261", "22.1", "SHOULD", "a second challenge ends the attempt"),),

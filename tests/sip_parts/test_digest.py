@@ -222,5 +222,68 @@ def test_the_next_nonce_of_the_server_is_used():
     assert "nc=00000001" in value
 
 
+RSPAUTH = {  # of the INVITE in `proven`, by the formula of RFC 7616 §3.4.1 with an empty method
+    "auth": hashlib.md5(
+        ":".join(
+            (
+                hashlib.md5(b"alice:r:secret").hexdigest(),
+                "n:00000001:c0ffee:auth",
+                hashlib.md5(b":sip:bob@r").hexdigest(),
+            )
+        ).encode()
+    ).hexdigest(),
+    "auth-int": hashlib.md5(
+        ":".join(
+            (
+                hashlib.md5(b"alice:r:secret").hexdigest(),
+                "n:00000001:c0ffee:auth-int",
+                hashlib.md5(b":sip:bob@r:" + hashlib.md5(b"v=0").hexdigest().encode()).hexdigest(),
+            )
+        ).encode()
+    ).hexdigest(),
+}
+
+
+def proven(info: str) -> tuple[bool, int, str]:
+    """Whether a server's Authentication-Info holds, how often we were told that none does, and our next credentials."""
+    told: list[int] = []
+    account = Account("alice", "secret")
+    auth = Authentication(account, new_cnonce=lambda: "c0ffee", on_unproven=lambda: told.append(1))
+    auth.learn(['Digest realm="r",nonce="n",qop="auth"'])
+    auth.headers("INVITE", "sip:bob@r")
+    held = auth.accepted(info, "sip:bob@r", b"v=0")
+    return held, len(told), auth.headers("BYE", "sip:bob@r")[0][1]
+
+
+@pytest.mark.rfc("7616", "3.5", "MAY", role="UAC", text="rspauth proves that the server knows the password too")
+@pytest.mark.parametrize("qop", ["auth", "auth-int"])
+def test_a_server_that_knows_the_password_is_believed(qop):
+    info = f'rspauth="{RSPAUTH[qop]}",cnonce="c0ffee",nc=00000001,qop={qop},nextnonce="fresh"'
+    held, told, value = proven(info)
+    assert (held, told) == (True, 0) and 'nonce="fresh"' in value
+
+
+@pytest.mark.parametrize("qop", ["auth", "auth-int"])
+def test_a_server_that_does_not_know_the_password_is_told_and_its_nonce_not_used(qop):
+    info = f'rspauth="{"0" * 32}",cnonce="c0ffee",nc=00000001,qop={qop},nextnonce="evil"'
+    held, told, value = proven(info)
+    assert (held, told) == (False, 1) and 'nonce="n"' in value
+
+
+@pytest.mark.parametrize("info", ['rspauth="00",cnonce="old",nc=00000001,qop=auth', "qop=auth", "", "\0", "rspauth"])
+def test_what_proves_nothing_disproves_nothing(info):
+    assert proven(info)[:2] == (True, 0)
+
+
+def test_an_answer_that_comes_again_does_not_begin_the_count_of_its_next_nonce_anew():
+    auth = client()
+    auth.learn([MD5])
+    auth.headers("INVITE", "sip:r")
+    auth.accepted('nextnonce="fresh"')
+    auth.headers("INFO", "sip:r")
+    auth.accepted('nextnonce="fresh"')
+    assert "nc=00000002" in auth.headers("BYE", "sip:r")[0][1]
+
+
 def test_the_password_does_not_show_in_a_repr():
     assert "secret" not in repr(Account("alice", "secret"))

@@ -104,6 +104,15 @@ def test_a_refresh_is_silent_and_a_change_is_told():
 # ---- challenges
 
 
+@pytest.mark.parametrize(("info", "wrong"), [(f'rspauth="{"0" * 32}"', True), ('nextnonce="two"', False)])
+def test_a_registrar_that_cannot_prove_that_it_knows_the_password_is_told_as_such(info, wrong):
+    registration = machine()
+    registration.start(0.0)
+    registration.receive(sent(registration).cseq, 401, "Unauthorized", (MD5,), 0.1)
+    grant(registration, 0.2, ("Authentication-Info", info))
+    assert ("rspauth is wrong" in told(registration)[-1].reason) is wrong
+
+
 def test_a_challenge_is_answered_at_once_and_later_requests_carry_credentials():
     registration = machine()
     registration.start(0.0)
