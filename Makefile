@@ -6,7 +6,7 @@ PACKAGES := sipagent rtp sdp codecs pipeline tests bench examples
 
 # The far ends of the tests. Each test names the one that it lacks; with root they are installed here.
 FAR_ENDS := sip-tester sipsak kamailio kamailio-tls-modules kamailio-extra-modules kamailio-utils-modules \
-	baresip-core linphone-cli rtpengine-daemon stunnel4 sox tshark iproute2 nftables gcc libc6-dev systemd \
+	baresip-core linphone-cli rtpengine-daemon stunnel4 sox tshark tcpdump iproute2 nftables gcc libc6-dev systemd \
 	asterisk-core-sounds-en-wav asterisk-core-sounds-en asterisk-moh-opsound-wav
 
 .PHONY: help demo listen test test-long check bench far-ends clean
