@@ -113,6 +113,7 @@ def fuzz(packets: int, seed: int = 0, rows: int = ROWS, ticks: int = ROUND_TICKS
         except Exception:
             problem = traceback.format_exc()
         rounds += 1
+        print(f"{storm.packets} packets, {_resident_mb():.1f} MB {problem}", file=sys.stderr, flush=True)
         if not after_a_tenth and storm.packets >= packets / 10:
             after_a_tenth = _resident_mb()
     resident = _resident_mb()

@@ -1,5 +1,6 @@
 """Golden packets: what baresip, pjsua2, sipp and rtpengine really send is understood to the last octet."""
 
+import functools
 import gzip
 import itertools
 import struct
@@ -48,6 +49,7 @@ def packets(name: str) -> list[Packet]:
     return found
 
 
+@functools.cache
 def played(name: str) -> Line:
     """The capture, heard by the plane in virtual time: sound by its timestamps, events and reports where they stood."""
     codec, event_type, _ = CALLS[name]
