@@ -66,12 +66,18 @@ async def test_call_to_us_goes_over_tcp(name: str) -> None:
 
 
 async def test_answer_carries_our_port_and_codec_and_ladder_shows_it() -> None:
+    port = free_port()
     async with pjsip() as us:
         us.answer_all()
-        async with sipp("uac", us.address, port=free_port()) as far_end:
+        seen: list[str] = []
+        us.engine.observe(lambda handle, call_id, message: seen.append(message.first_line))
+        async with sipp("uac", us.address, port=port) as far_end:
             assert await far_end.finished() == 0, far_end.errors()
         handle = (await us.expect(IncomingCall)).handle
         await us.expect(Ended)
+        assert seen == [message.first_line for message in us.engine.ladder(handle)]
+        ends = {(message.local, message.remote, message.protocol) for message in us.engine.ladder(handle)}
+        assert ends == {(("127.0.0.1", int(us.address.rpartition(":")[2])), ("127.0.0.1", port), "UDP")}
         answers = [each.text for each in us.engine.ladder(handle) if each.direction == "out" and "m=audio" in each.text]
         assert len(answers) == 1
         assert "m=audio 27990 RTP/AVP 0\r\n" in answers[0]
