@@ -163,7 +163,7 @@ class Records(_Table, frozen=True):
 
     directory: str = "./calls"  # made when it is missing
     database: str = ""  # SQLAlchemy URL, "" = SQLite in the directory
-    capture_megabytes: Count = 100  # a capture ends at this size; an hour of G.711 needs 90
+    capture_megabytes: Count = 100  # a capture ends at this size; an hour of G.711 needs 85
     keep_days: Annotated[float, msgspec.Meta(ge=0)] = 0.0  # records and files older than this are deleted; 0 = keep all
 
 
@@ -171,7 +171,7 @@ class Hep(_Table, frozen=True):
     """[hep]: SIP messages for a capture server (Homer), by HEP version 3; secrets are masked, numbers are not."""
 
     server: str = ""  # "udp:homer.example:9060"; "" = off
-    capture_id: Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)] = 2001  # tells this service from others
+    capture_id: Annotated[int, msgspec.Meta(ge=0, le=999_999)] = 2001  # tells this service from others
     password: str = ""  # sent with each message, for servers that want one
     password_credential: str = ""  # name of a systemd credential that holds it
 
