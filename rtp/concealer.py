@@ -12,7 +12,8 @@ from sipagent.rtp.table import CallTable
 Rows = NDArray[np.intp]
 Pcm = NDArray[np.int16]
 
-LISTEN_GROUPS: Final = 16  # each row's noise floor is measured once in 16 × 16 ticks, a sixteenth of the rows at a time
+LISTEN_TICKS: Final = 32
+LISTEN_GROUPS: Final = 8  # each row's noise floor is measured once in 32 × 8 ticks, an eighth of the rows at a time
 _LISTEN_MS: Final = 20
 
 
@@ -80,9 +81,9 @@ class PitchConcealer:
 
     def on_tick(self, tick: int) -> None:
         """Measure the rows whose turn it is."""
-        if tick % LISTEN_GROUPS:
+        if tick % LISTEN_TICKS:
             return
-        rows = np.arange(tick // LISTEN_GROUPS % LISTEN_GROUPS, self._table.rows, LISTEN_GROUPS)
+        rows = np.arange(tick // LISTEN_TICKS % LISTEN_GROUPS, self._table.rows, LISTEN_GROUPS)
         rows = rows[self._table.rx_last_ns[rows] * self._table.active[rows] > 0]
         for rate_hz, concealment, chosen in self._split(rows):
             listened = rows[chosen]

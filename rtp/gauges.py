@@ -34,6 +34,7 @@ class Gauges:
     def update(self, rows: Rows) -> None:
         """Bring the gauges of `rows` up to date; once a second is often enough."""
         table = self._table
+        self._receiver.count(rows)
         delay = self._receiver.delay
         table.gauges[rows, GAUGE["jitter_ms"]] = delay.jitter_ms(rows)
         table.gauges[rows, GAUGE["gap_deadline_ms"]] = delay.deadline_ms(rows)

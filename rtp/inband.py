@@ -26,6 +26,7 @@ class InbandListener:
         self._detectors = {rate_hz: DtmfDetector(table.rows, rate_hz) for rate_hz in (8000, 16000)}
         self._listening = np.zeros(table.rows, np.bool_)
         self._read = np.zeros(table.rows, np.int64)
+        self._count = 0  # rows that are listened to
 
     def listen(self, row: int, listening: bool) -> None:
         """Begin or end to listen for tones in the row."""
@@ -35,9 +36,12 @@ class InbandListener:
             for detector in self._detectors.values():
                 detector.reset(np.array([row]))
         self._listening[row] = listening
+        self._count = int(np.count_nonzero(self._listening))
 
     def on_tick(self, tick: int) -> list[tuple[DigitHeard, int]]:
         """Digits that have ended, each with the position of the first sample of its block."""
+        if not self._count:
+            return []
         phase = tick % PHASES
         rows = np.flatnonzero(self._listening[phase::PHASES]) * PHASES + phase
         heard: list[tuple[DigitHeard, int]] = []

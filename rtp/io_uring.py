@@ -32,12 +32,14 @@ Rows = NDArray[np.intp]
 ENTRIES: Final = 4096
 COMPLETIONS: Final = 32768
 BUFFERS: Final = 8192
+GIVE_BACK: Final = 512  # buffers that are given back together; their datagrams have been copied
 BUFFER_SIZE: Final = 1024  # more than any RTP audio needs; the kernel cuts what is longer
 _GROUP: Final = 7
 _ROW_BITS: Final = 32
 _SENDING: Final = 1 << 62  # in user_data
 _CANCELLING: Final = 1 << 61
-_ROW_MASK: Final = (1 << _ROW_BITS) - 1
+_ROWS: Final = np.uint64((1 << _ROW_BITS) - 1)
+_FILLED: Final = np.uint32(CQE_F_BUFFER | CQE_F_MORE)
 
 
 class UringIo:
@@ -60,7 +62,8 @@ class UringIo:
             raise
         rows = len(packets)
         self._packets = packets  # kept alive: the kernel reads from it
-        self._taken = np.zeros(0, np.int64)  # buffers that the last batch lies in
+        self._taken: list[NDArray[np.int32]] = []  # buffers whose datagrams have been copied
+        self._held = 0
         self._fd = np.full(rows, -1, np.int32)
         self._serial = np.zeros(rows, np.uint64)  # raised with each socket of a row
         self._errors: list[Rows] = []
@@ -98,17 +101,18 @@ class UringIo:
 
     def receive(self) -> list[Batch]:
         """Take what the kernel has received; no system call per packet."""
-        if len(self._taken):
-            self._buffers.give_back(self._taken)
-            self._taken = np.zeros(0, np.int64)
+        if self._held >= GIVE_BACK:
+            self._buffers.give_back(np.concatenate(self._taken))
+            self._taken.clear()
+            self._held = 0
         self._ring.poll(BUFFERS)
         done = self._ring.completions()
         if not len(done):
             return []
-        tag = done["user_data"]
-        rows = (tag & np.uint64(_ROW_MASK)).astype(np.intp)
-        flags = done["flags"]
-        result = done["res"]
+        tag, result, flags = done["user_data"], done["res"], done["flags"]
+        rows = (tag & _ROWS).view(np.intp)
+        if np.count_nonzero((flags & _FILLED) == _FILLED) == len(done) and not self._left:  # datagrams, nothing else
+            return [self._batch(rows, result, self._take((flags >> 16).view(np.int32)))]
         if int(tag.max()) >= _CANCELLING:  # a failed send, a cancellation
             failed = (tag & np.uint64(_SENDING)) != 0
             self._errors.append(rows[failed & (result < 0)])
@@ -123,15 +127,22 @@ class UringIo:
             filled_now = filled & current
         else:
             filled_now = filled
-        self._taken = (flags[filled] >> 16).astype(np.int64)
+        buffers = (flags >> 16).view(np.int32)
+        self._take(buffers[filled])
         if not filled_now.any():
             return []
-        if not filled_now.all():
-            rows, flags, result = rows[filled_now], flags[filled_now], result[filled_now]
+        return [self._batch(rows[filled_now], result[filled_now], buffers[filled_now])]
+
+    def _take(self, buffers: NDArray[np.int32]) -> NDArray[np.int32]:
+        self._taken.append(buffers)
+        self._held += len(buffers)
+        return buffers
+
+    def _batch(self, rows: Rows, result: NDArray[np.int32], buffers: NDArray[np.int32]) -> Batch:
         length = result.astype(np.int64)
         # Rows of whole words, as a batch wants them, and not longer than what has come.
-        longest = min(BUFFER_SIZE, max(HEADER + 4, (int(length.max()) + 3) & ~3))
-        return [Batch(rows, self._buffers.data[flags >> 16, :longest], length)]
+        longest = min(BUFFER_SIZE, max(HEADER + 4, (int(length.max()) + 7) & ~7))
+        return Batch(rows, self._buffers.data[buffers, :longest], length)
 
     def send(self, rows: Rows, length: NDArray[np.int64]) -> None:
         """One system call for all of them."""

@@ -17,6 +17,7 @@ MAX_MESSAGE: Final = 1 << 20
 EVENTS_WAITING: Final = 10_000  # while signalling is busy; the oldest are dropped beyond
 COMMANDS_NS: Final = 1_000_000  # of a tick for commands: a burst of new calls must not cost the others their deadline
 PACING_TICKS: Final = 2000
+HEARTBEAT_TICKS: Final = 4
 PUBLISH_TICKS: Final = 200
 
 
@@ -73,25 +74,30 @@ class Pacing:
     def __init__(self, table: CallTable, tick_ns: int) -> None:
         self._plane = table.plane
         self._tick_ns = tick_ns
-        self._late_us = np.zeros(PACING_TICKS)
-        self._count = 0
+        self._late_ns: deque[int] = deque(maxlen=PACING_TICKS)
+        self._count = self._late = 0
         self._cpu_ns = time.process_time_ns()
 
     def began(self, late_ns: int, now_ns: int) -> None:
         """A tick begins `late_ns` after its deadline."""
-        plane = self._plane
-        self._late_us[self._count % PACING_TICKS] = late_ns / 1000
+        self._late_ns.append(late_ns)
+        self._late += late_ns > self._tick_ns
         self._count += 1
-        plane[PLANE_COUNTER["ticks"]] += 1
-        plane[PLANE_COUNTER["late_ticks"]] += late_ns > self._tick_ns
-        plane[PLANE_COUNTER["heartbeat_ns"]] = now_ns
-        if self._count % PUBLISH_TICKS == 0:
-            late_us = self._late_us[: min(self._count, PACING_TICKS)]
-            first = PLANE_COUNTER["pacing_p50_us"]
-            plane[first : first + 4] = np.percentile(late_us, (50, 99, 99.9, 100))
-            cpu_ns = time.process_time_ns()
-            plane[PLANE_COUNTER["tick_cpu_us"]] = (cpu_ns - self._cpu_ns) // (1000 * PUBLISH_TICKS)
-            self._cpu_ns = cpu_ns
+        if self._count % HEARTBEAT_TICKS == 0:
+            plane = self._plane
+            plane[PLANE_COUNTER["ticks"]] = self._count
+            plane[PLANE_COUNTER["late_ticks"]] = self._late
+            plane[PLANE_COUNTER["heartbeat_ns"]] = now_ns
+            if self._count % PUBLISH_TICKS == 0:
+                self._publish()
+
+    def _publish(self) -> None:
+        plane = self._plane
+        first = PLANE_COUNTER["pacing_p50_us"]
+        plane[first : first + 4] = np.percentile(np.array(self._late_ns), (50, 99, 99.9, 100)) / 1000
+        cpu_ns = time.process_time_ns()
+        plane[PLANE_COUNTER["tick_cpu_us"]] = (cpu_ns - self._cpu_ns) // (1000 * PUBLISH_TICKS)
+        self._cpu_ns = cpu_ns
 
 
 def run_loop(plane: MediaPlane, channel: ControlChannel, waker: Waker, tick_ms: int) -> None:

@@ -17,9 +17,9 @@ from sipagent.rtp.table import COUNTER, GAUGE, CallTable
 Rows = NDArray[np.intp]
 Pcm = NDArray[np.int16]
 
-EVERY_TICKS: Final = 8
-TURN: Final = 3  # of each of these
-SHARE: Final = 10  # no more than a tenth of the rows at a time: they are due twice a second, and asked 25 times
+EVERY_TICKS: Final = 24  # a look at one row costs half as much as one at a hundred
+TURN: Final = 2  # of each of these
+SHARE: Final = 3  # no more than a third of the rows at a time: they are due twice a second, and asked eight times
 LOOK: Final = 4096  # samples: 0.5 s at 8 kHz
 BLOCK: Final = 256
 SPEECH_DBOV: Final = -55.0  # quieter than this nobody speaks

@@ -21,7 +21,7 @@ MAX_PACKET: Final = 2048  # row length of a batch buffer; nothing longer than an
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Datagrams as they came: `data` u1[n, stride] (stride a multiple of 4), `length` i8[n], from rows `rows` [n]."""
+    """Datagrams as they came: `data` u1[n, stride] (stride a multiple of 8), `length` i8[n], from rows `rows` [n]."""
 
     rows: NDArray[np.intp]
     data: NDArray[np.uint8]

@@ -141,7 +141,6 @@ class MediaPlane:
         self._bridges.now_ns = now_ns
         receiver = self.receiver
         receiver.moved.fill(False)
-        self.timeline.arrived.clear()
         self._send(tick)
         for batch in self.io.receive():
             if self._srtp:
@@ -247,6 +246,7 @@ class MediaPlane:
         active = np.flatnonzero(table.active)
         if not len(active):
             return
+        self.receiver.count(active)
         listening = active[self.receiver.receiving[active]]
         last = np.maximum(table.rx_last_ns[listening], self._media_since_ns[listening])
         silent_ms = (now_ns - last) // 1_000_000

@@ -1,7 +1,7 @@
 """Receiving: packets of all rows into order, and onto their time lines.
 
-A packet that continues its row's sequence and timestamp is released in the tick in which it came: all of them at once,
-recognised by one comparison of the header with the header that the row expects. Everything else takes the long way:
+A packet that continues its row's sequence and timestamp is released in the tick in which it came (`in_order`).
+Everything else takes the long way:
 
     parse → payload type → source (RFC 3550 A.1) → duplicate, late → place on the time line → wait in a slot
     release: the next number, or one whose time has been filled;  fill: time whose deadline has passed
@@ -20,6 +20,7 @@ from sipagent.rtp import formats, packet
 from sipagent.rtp.bursts import LossBursts
 from sipagent.rtp.delay import NEVER_NS, DelayModel
 from sipagent.rtp.formats import WIDE, Codecs, Kind
+from sipagent.rtp.in_order import InOrder
 from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.packet import Batch, Headers
 from sipagent.rtp.reorder import NOBODY, SLOTS, ReorderBuffer
@@ -37,8 +38,9 @@ TALK_SPURT_MS: Final = 200  # after such a pause a packet is not late, it begins
 # that has waited for long gets silence.
 MAX_CONCEALED: Final = 48  # per tick
 PATIENCE_NS: Final = 60_000_000
+LOOK_AGAIN_NS: Final = 20_000_000  # deadlines move a little with each packet: overdue time is looked for this often
+LEARN_TICKS: Final = 4  # delays are learned from together, of four ticks
 _CYCLE: Final = 1 << 16
-_FORM: Final = 4096  # form = (kind, WIDE) * 4096 + octets of the packet
 _ROUNDS: Final = 64  # packets per row that one tick may make up
 
 
@@ -94,17 +96,10 @@ class Receiver:
         self._samples_per_tick = np.ones(rows, np.int64)
         self._late_run = np.zeros(rows, np.int64)
         self._wide = np.zeros(rows, np.bool_)  # the rings of the row run at 16 kHz
-        # What the next packet of a row begins with, octet for octet, if all goes well: V=2 PT, number, timestamp, SSRC;
-        # behind that its form (kind and length). Rows that go the fast way keep number and timestamp nowhere else,
-        # `_settle` brings the other columns up to date.
-        self._expected = np.zeros((rows, 16), np.uint8)
-        self._expected_words = self._expected.view(np.uint32)
-        self._expected_sequence = self._expected[:, 2:4].view(">u2")[:, 0]
-        self._expected_timestamp = self._expected[:, 4:8].view(">u4")[:, 0]
-        self._expected_ssrc = self._expected[:, 8:12].view(">u4")[:, 0]
-        self._form = self._expected_words[:, 3]
-        self._fast = np.zeros(rows, np.bool_)  # the row goes the fast way
-        self._settled = np.zeros(rows, np.int64)  # next number when it was settled last
+        self._in_order = InOrder(table)
+        self._delays: list[tuple[Rows, NDArray[np.int64]]] = []  # of packets in order, not learned from yet
+        self._ticks = 0
+        self._due_ns = 0  # nothing is overdue before
         self._index = np.zeros(rows, np.intp)
         self._packets = table.counters[:, COUNTER["packets_received"]]
         self._octets = table.counters[:, COUNTER["octets_received"]]
@@ -117,6 +112,7 @@ class Receiver:
 
     def open(self, row: int, rate_hz: int) -> None:
         """The row goes to a new call; its `rx_head` is 0."""
+        self._learn()
         one = np.array([row])
         self.delay.forget(one)
         self._slots.clear(one)
@@ -125,10 +121,9 @@ class Receiver:
         self.kinds[row] = Kind.UNKNOWN
         self.receiving[row] = self._started[row] = False
         self._candidate_next[row] = -1
-        self._fast[row] = False
-        self._expected[row, 0] = 0
+        self._in_order.clear(row)
+        self._due_ns = 0
         self._wide[row] = rate_hz > 8000
-        self._form[row] = 0
         self._sample_ns[row] = 1_000_000_000 // rate_hz
         self._samples[row] = rate_hz // 50
         self._late_run[row] = 0
@@ -142,6 +137,7 @@ class Receiver:
         self, row: int, kinds: dict[int, Kind], clock_rate_hz: int, *, receiving: bool, ptime_ms: int, now_ns: int
     ) -> None:
         """What may arrive from now on. The first call starts the row's clock."""
+        self._due_ns = 0
         table = np.zeros(128, np.uint8)
         for payload_type, kind in kinds.items():
             table[payload_type & 127] = kind
@@ -204,43 +200,43 @@ class Receiver:
         """Take the packets of `batch`, which came just now, in their order."""
         while len(batch):  # of packets that SRTP refused nothing is left
             rows = batch.rows
+            if len(set(rows.tolist())) == len(rows):  # no two of the same row
+                self._receive(batch, now_ns)
+                return
             order = np.arange(len(rows))
             self._index[rows[::-1]] = order[::-1]
             first = self._index[rows] == order
-            if first.all():  # no two of the same row
-                self._receive(batch, now_ns)
-                return
             self._receive(batch.take(np.flatnonzero(first)), now_ns)
             batch = batch.take(np.flatnonzero(~first))
 
     def _receive(self, batch: Batch, now_ns: int) -> None:
         """Take packets of which no two are of the same row."""
-        rows = batch.rows
-        expected = self._expected_words[rows]
-        words = batch.data[:, :12].view(np.uint32)
-        form = expected[:, 3]
-        fast = words[:, 0] == expected[:, 0]
-        fast &= words[:, 1] == expected[:, 1]
-        fast &= words[:, 2] == expected[:, 2]
-        fast &= batch.length == form % _FORM
-        if fast.all():
-            self._continue(rows, batch.data, form, now_ns)
+        expected = self._in_order.match(batch)
+        count = np.count_nonzero(expected)
+        if count == len(batch):
+            self._continue(batch.rows, batch.data, now_ns)
             return
-        chosen = np.flatnonzero(fast)
-        if len(chosen):
-            self._continue(rows[chosen], batch.data[chosen], form[chosen], now_ns)
-        rest = batch.take(np.flatnonzero(~fast))
+        if count:
+            chosen = np.flatnonzero(expected)
+            self._continue(batch.rows[chosen], batch.data[chosen], now_ns)
+        rest = batch.take(np.flatnonzero(~expected))
         self._settle(rest.rows)
         self._examine(rest, now_ns)
 
     def fill(self, now_ns: int) -> None:
         """Make up the time whose packets are overdue, and release what waited behind it."""
-        self.delay.rotate(now_ns)
+        self._ticks += 1
+        if self._ticks % LEARN_TICKS == 0:
+            self.delay.rotate(now_ns)
+            self._learn()
+        if now_ns < self._due_ns:
+            return
         budget = MAX_CONCEALED
         for _ in range(_ROUNDS):
             overdue_ns = now_ns - (self._table.rx_head + self._samples) * self._sample_ns - self.delay.wait_ns
             rows = np.flatnonzero(overdue_ns > 0)
             if not len(rows):
+                self._due_ns = now_ns + min(LOOK_AGAIN_NS, 1 - int(overdue_ns.max()))
                 return
             audible = self._timeline.audible(rows)
             spoken_for = np.cumsum(audible)
@@ -275,41 +271,51 @@ class Receiver:
                 self._timeline.fill(rows[same], samples[same], following)
         self._timeline.fill(rows[~bridged], samples[~bridged])
 
-    def _continue(self, rows: Rows, data: NDArray[np.uint8], form: NDArray[np.uint32], now_ns: int) -> None:
-        """The fast way: each packet is the one that its row expects."""
-        if not (form == form[0]).all():
-            for each in np.unique(form):
-                same = np.flatnonzero(form == each)
-                self._continue(rows[same], data[same], form[same], now_ns)
-            return
-        kind, length = divmod(int(form[0]), _FORM)
-        octets = length - packet.HEADER
-        pcm = self._codecs.decode(kind, rows, data[:, packet.HEADER : length])
-        head = self._timeline.append(rows, pcm)
-        self.delay.observe(rows, now_ns - head * self._sample_ns[rows])
-        sequence = self._next_sequence[rows] + 1
-        self._next_sequence[rows] = sequence
-        self._expected_sequence[rows] = sequence
-        self._expected_timestamp[rows] = self._expected_timestamp[rows] + np.uint32(octets)
-        self._packets[rows] += np.uint64(1)
-        self._octets[rows] += np.uint64(octets)
+    def _continue(self, rows: Rows, data: NDArray[np.uint8], now_ns: int) -> None:
+        """Each packet is the one that its row expects."""
+        for kind, octets, chosen in self._in_order.forms(rows):
+            same, packets = (rows, data) if chosen is None else (rows[chosen], data[chosen])
+            pcm = self._codecs.decode(kind, same, packets[:, packet.HEADER : packet.HEADER + octets])
+            head = self._timeline.append(same, pcm)
+            self._delays.append((same, now_ns - head * self._sample_ns[same]))
+            self._in_order.passed(same, octets)
         self._table.rx_last_ns[rows] = now_ns
         self.moved[rows] = True
 
+    def _learn(self) -> None:
+        """Learn from the delays of the packets that came in order."""
+        if not self._delays:
+            return
+        delays, self._delays = self._delays, []
+        if len(delays) > 1:
+            rows = np.concatenate([rows for rows, _ in delays])
+            if len(set(rows.tolist())) == len(rows):
+                self.delay.observe(rows, np.concatenate([delay for _, delay in delays]))
+                return
+        for rows, delay in delays:
+            self.delay.observe(rows, delay)
+
     def _settle(self, rows: Rows) -> None:
         """Bring the columns of rows that went the fast way up to date, before the long way looks at them."""
-        rows = rows[self._fast[rows]]
+        self._learn()
+        rows, packets, octets = self._in_order.settle(rows)
         if not len(rows):
             return
-        following = self._next_sequence[rows]
-        self._next_timestamp[rows] = self._expected_timestamp[rows]
+        before = self._next_sequence[rows]
+        following = before + packets
+        self._next_sequence[rows] = following
+        self._next_timestamp[rows] = (self._next_timestamp[rows] + octets) & 0xFFFFFFFF
         self._next_position[rows] = self._table.rx_head[rows]
         self.highest_sequence[rows] = np.maximum(self.highest_sequence[rows], following - 1)
-        self._slots.remember_all(rows, self._settled[rows], following)
-        self._settled[rows] = following
+        self._slots.remember_all(rows, before, following)
+
+    def count(self, rows: Rows) -> None:
+        """Bring the counters of `rows` up to date: packets in order are counted together."""
+        self._in_order.count(rows)
 
     def _examine(self, batch: Batch, now_ns: int) -> None:
         """The long way, for packets of which no two are of the same row."""
+        self._due_ns = 0
         listening = self.receiving[batch.rows]
         control = packet.is_rtcp(batch.data, batch.length) & listening
         for index in np.flatnonzero(control).tolist():
@@ -503,7 +509,7 @@ class Receiver:
             self._next_timestamp[rows[same]] = (timestamp[same] + octets) & 0xFFFFFFFF
             self._next_position[rows[same]] = position[same] + pcm.shape[1]
             self._samples[rows[same]] = pcm.shape[1]
-            self._form[rows[same]] = form * _FORM + octets + packet.HEADER
+            self._in_order.set_form(rows[same], form, octets, pcm.shape[1])
             self._late_run[rows[same]] = np.where(skip[same] < pcm.shape[1], 0, self._late_run[rows[same]])
 
     def _append(self, rows: Rows, pcm: NDArray[np.int16], skip: NDArray[np.int64]) -> None:
@@ -518,20 +524,23 @@ class Receiver:
     # ---- small things
 
     def _expect(self, rows: Rows) -> None:
-        """Write what the next packet of each row has to begin with to go the fast way; version 0 where none can."""
+        """Let rows go the fast way of which it is known what the next packet begins with."""
         plain = self.receiving[rows] & self._started[rows] & ~self._anew[rows] & (self._slots.waiting[rows] == 0)
-        kind = self._form[rows] // _FORM % WIDE
+        kind = self._in_order.kind(rows) % WIDE
         plain &= (self._next_position[rows] == self._table.rx_head[rows]) & (kind > 0)
         # The lowest payload type that means this kind; a sender that uses another one goes the long way.
         match = self.kinds[rows] == kind[:, None]
         plain &= match.any(axis=1)
-        self._fast[rows] = plain
-        self._settled[rows] = self._next_sequence[rows]
-        self._expected[rows, 0] = np.where(plain, 0x80, 0)
-        self._expected[rows, 1] = match.argmax(axis=1)
-        self._expected_sequence[rows] = self._next_sequence[rows] & (_CYCLE - 1)
-        self._expected_timestamp[rows] = self._next_timestamp[rows]
-        self._expected_ssrc[rows] = self.ssrc[rows]
+        self._in_order.leave(rows[~plain])
+        some = rows[plain]
+        if len(some):
+            self._in_order.expect(
+                some,
+                match.argmax(axis=1)[plain],
+                self._next_sequence[some],
+                self._next_timestamp[some],
+                self.ssrc[some],
+            )
 
     def _count(self, name: str, rows: Rows) -> None:
         if len(rows):

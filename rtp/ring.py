@@ -26,7 +26,7 @@ class RingColumn:
         start = positions & (self.size - 1)
         base = rows * self.size
         wraps = start > self.size - samples
-        if not wraps.any():
+        if not np.count_nonzero(wraps):
             self._window(samples)[base + start] = block
             return
         inside = ~wraps
@@ -38,7 +38,7 @@ class RingColumn:
         start = positions & (self.size - 1)
         base = rows * self.size
         wraps = start > self.size - samples
-        if not wraps.any():
+        if not np.count_nonzero(wraps):
             block: NDArray[Any] = self._window(samples)[base + start]
             return block
         start_inside = np.where(wraps, 0, start)

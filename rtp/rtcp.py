@@ -36,6 +36,7 @@ NEVER_NS: Final = 1 << 62
 NTP_EPOCH_NS: Final = 2_208_988_800 * 1_000_000_000  # 1900 to 1970
 ALIVE_NS: Final = 15_000_000_000  # three of the longest usual intervals between two reports
 EVERY_TICKS: Final = 20
+PATIENCE_NS: Final = 200_000_000  # a report waits for others: one costs half as much as a hundred together
 TURN: Final = 6  # … of each of these: gauges, meters and silences have others, so that no tick is long
 REPORTS_AT_ONCE: Final = 64  # a thousand calls that begin at once must not report at once
 MAX_LEFT_TICKS: Final = 1000  # until the next packet; a row whose clock has not begun is due never
@@ -111,17 +112,17 @@ class ControlReports:
     # ---- every tick
 
     def on_tick(self, tick: int, now_ns: int) -> None:
-        """Send the reports that are due; asked ten times a second, so that a few rows are always due together."""
-        if tick % EVERY_TICKS != TURN or now_ns < self._next_ns:
+        """Send the reports that are due; of a few rows together, as they come to be due."""
+        if tick % EVERY_TICKS != TURN or now_ns < self._next_ns + PATIENCE_NS:
             return
         rows = np.flatnonzero(self._due_ns <= now_ns)[:REPORTS_AT_ONCE]
         if len(rows):
             for row, packets in zip(rows.tolist(), self._compounds(rows, tick, now_ns), strict=True):
                 self._send(row, build(*packets))
             self._reports[rows] += 1
-            self._due_ns[rows] = now_ns + (self._interval_ns * self._random.uniform(0.5, 1.5, len(rows))).astype(
-                np.int64
-            )
+            shortest, latest = 0.5 * self._interval_ns, PATIENCE_NS + EVERY_TICKS * self._tick_ms * 1_000_000
+            longest = max(shortest, 1.5 * self._interval_ns - latest)
+            self._due_ns[rows] = now_ns + self._random.uniform(shortest, longest, len(rows)).astype(np.int64)
         self._next_ns = int(self._due_ns.min())
 
     def receive(self, row: int, data: bytes, now_ns: int) -> bool:
@@ -222,6 +223,7 @@ class ControlReports:
         self._sr_ssrc[row] = report.ssrc
         self._sr_ntp[row] = report.sender.ntp >> 16 & 0xFFFFFFFF
         self._sr_ns[row] = now_ns
+        self._receiver.count(np.array([row]))
         received = self._table.counters[row, COUNTER["packets_received"]]
         said = report.sender.packets - int(self._sr_packets[row])
         vain = bool(self._sr_packets[row] >= 0 and said > LOST_ON_THE_WAY and received == self._sr_received[row])

@@ -1,9 +1,10 @@
 """Sending: one packet per row and packet time, from SetStream to CloseRow, whatever the other planes do.
 
-Deadlines are whole ticks, `start + n * ptime`, spread over the rows so that each tick has its share. Sequence numbers
-grow by one with every packet and timestamps by one packet with every packet time, also while the row is on hold and
-sends nothing; packet times that we were too late for leave no gap in either. What a packet carries: a telephone event;
-or else the worker's speech, a prompt and the other side of a bridge mixed together; or else comfort noise.
+Deadlines are whole ticks, `start + n * ptime`. A few rows share one tick of their packet time, since a tick that sends
+costs much the same for one packet or a hundred; more rows are spread over the others. Sequence numbers grow by one with
+every packet and timestamps by one packet with every packet time, also while the row is on hold and sends nothing;
+packet times that we were too late for leave no gap in either. What a packet carries: a telephone event; or else the
+worker's speech, a prompt and the other side of a bridge mixed together; or else comfort noise.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,6 +27,8 @@ STRIDE: Final = 512  # octets of a row's packet buffer: header, 480 of payload, 
 MAX_BURST: Final = 3  # packets made good, one per tick, after we were held up; the stream goes on from there
 RESUME_PACKETS: Final = 10  # speech that goes on within so many packets was not over: what lay between was dry
 NEVER: Final = 1 << 62
+ROWS_PER_PHASE: Final = 128  # rows that share a phase before the next one is used: a millisecond of sending
+PHASES: Final = (1, 3, 0, 2)  # in this order: what is not done in every tick has its turn in the later ones
 _NOISE: Final = 1 << 15
 _SEED: Final = 711
 _FORM: Final = 256  # form = samples per packet * 256 + (kind, WIDE)
@@ -107,7 +110,7 @@ class Sender:
     def set_format(
         self, row: int, kind: Kind, payload_type: int, clock_rate_hz: int, ptime_ms: int, *, sending: bool, tick: int
     ) -> None:
-        """What is sent from now on; the first call starts the row's clock, in a phase of its own."""
+        """What is sent from now on; the first call starts the row's clock, in a phase that others may share."""
         rate_hz = int(self._table.rate_hz[row])
         self._period[row] = max(1, round(ptime_ms / self._tick_ms))
         ptime_ms = int(self._period[row]) * self._tick_ms
@@ -118,7 +121,16 @@ class Sender:
         self.payload_type[row] = payload_type
         self.sending[row] = sending
         if self.due[row] == NEVER:
-            self.due[row] = tick + 1 + row % int(self._period[row])
+            period = int(self._period[row])
+            self.due[row] = tick + 1 + (self._phase(period) - tick - 1) % period
+
+    def _phase(self, period: int) -> int:
+        """For one more row of this period: the phase that has the fewest rows, or one that has room if that is used."""
+        rows = np.flatnonzero((self._period == period) & (self.due != NEVER))
+        used = np.bincount(self.due[rows] % period, minlength=period)
+        order = sorted(range(period), key=lambda phase: PHASES.index(phase % len(PHASES)))
+        room = [phase for phase in order if used[phase] < ROWS_PER_PHASE]
+        return room[0] if room else int(used.argmin())
 
     def close(self, row: int) -> None:
         """Nothing is sent any more."""
@@ -159,12 +171,12 @@ class Sender:
 
     def compose(self, tick: int, events: Mapping[int, object]) -> list[Outgoing]:
         """Build the packets that are due; of rows in `events`, which carry telephone events, only the clocks move."""
-        due = np.flatnonzero(self.due <= tick)
+        due = (self.due <= tick).nonzero()[0]
         if not len(due):
             return []
         when = self.due[due]
         period = self._period[due]
-        if (when < tick).any():
+        if np.count_nonzero(when < tick):
             behind = (tick - when) // period
             if (behind >= MAX_BURST).any():
                 self._leave_out(due, behind)
@@ -172,7 +184,7 @@ class Sender:
         self.due[due] = when + period
         special = self._special()
         code = self._form[due]
-        if (code == code[0]).all():
+        if np.count_nonzero(code == code[0]) == len(code):
             return [self._compose(due, int(code[0]), special, events)]
         return [self._compose(due[code == each], int(each), special, events) for each in np.unique(code)]
 
@@ -219,9 +231,10 @@ class Sender:
         start = table.tx_read[rows]
         waiting = table.tx_head[rows] - start
         talking = self._talking[rows]
-        usual = np.where(talking, waiting >= samples, waiting <= 0)
+        usual = (waiting >= samples) & talking
+        usual |= (waiting <= 0) & ~talking
         usual &= ~special[rows]
-        plain = usual.all()
+        plain = np.count_nonzero(usual) == len(rows)
         if plain:
             mixed = self._go_on(rows, samples, clock, start, talking)
         else:
@@ -260,15 +273,15 @@ class Sender:
     ) -> NDArray[np.int16]:
         """The next packet of rows that go on as before: full packets of speech where they talk, else silence."""
         table = self._table
-        if talking.all():
+        speaking = np.count_nonzero(talking)
+        if speaking == len(rows):
             table.tx_read[rows] = start + samples
             return self._speech.read(rows, start, samples)
         pcm = self._noise.read(np.zeros(len(rows), np.intp), (clock + rows * _STRIDE_OF_NOISE) & (_NOISE - 1), samples)
-        some = np.flatnonzero(talking)
-        if len(some):
-            speaking = rows[some]
-            pcm[some] = self._speech.read(speaking, start[some], samples)
-            table.tx_read[speaking] = start[some] + samples
+        if speaking:
+            some = talking.nonzero()[0]
+            pcm[some] = self._speech.read(rows[some], start[some], samples)
+            table.tx_read[rows[some]] = start[some] + samples
         return pcm
 
     def _speak(self, rows: Rows, samples: int) -> NDArray[np.int16]:

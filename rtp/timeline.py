@@ -36,7 +36,7 @@ class Timeline:
         self.noise_dbov = np.full(table.rows, DIGITAL_SILENCE_DBOV, np.float32)  # of its pauses, as it says …
         self._noise_known = np.zeros(table.rows, np.bool_)  # … if it does
         self.filled = np.zeros(table.rows, np.int64)  # samples made up since the last received one
-        self.arrived: list[tuple[Rows, NDArray[np.int16]]] = []  # received audio of this tick, for meters
+        self._touched = np.zeros(table.rows, np.bool_)  # made up something, or the ring holds flags of what was
 
     def reset(self, rows: Rows) -> None:
         """The rows go to another call."""
@@ -45,11 +45,12 @@ class Timeline:
         self._concealer.reset(rows)
         self.filled[rows] = 0
         self._table.rx_concealed[rows] = RECEIVED
+        self._touched[rows] = False
         self._dirty_until[rows] = 0
 
     def pause(self, rows: Rows) -> None:
         """The far end says that it pauses: until it is heard again there is silence to fill in, nothing to conceal."""
-        self.quiet[rows] = True
+        self._touched[rows] = self.quiet[rows] = True
         self.filled[rows] = np.maximum(self.filled[rows], 1)
 
     def set_noise(self, rows: Rows, level_dbov: NDArray[np.float32]) -> None:
@@ -59,14 +60,22 @@ class Timeline:
 
     def append(self, rows: Rows, pcm: NDArray[np.int16]) -> NDArray[np.int64]:
         """Received audio i2[n, samples], one packet per row; returns the new `rx_head` of each."""
-        filled = self.filled[rows]
-        if filled.any():
-            after = np.flatnonzero(filled)
+        if np.count_nonzero(self._touched[rows]):
+            return self._append_touched(rows, pcm)
+        head = self._table.rx_head[rows]
+        self._pcm.write(rows, head, pcm)
+        end: NDArray[np.int64] = head + pcm.shape[1]
+        self._table.rx_head[rows] = end
+        return end
+
+    def _append_touched(self, rows: Rows, pcm: NDArray[np.int16]) -> NDArray[np.int64]:
+        after = np.flatnonzero(self.filled[rows])
+        if len(after):
             pcm = pcm.copy()
             pcm[after] = self._concealer.resume(rows[after], pcm[after])
             self.filled[rows] = 0
             self.quiet[rows] = False
-        self.arrived.append((rows, pcm))
+        self._touched[rows] = self._dirty_until[rows] > self._table.rx_head[rows]
         return self._write(rows, pcm, RECEIVED)
 
     def audible(self, rows: Rows) -> NDArray[np.bool_]:
@@ -122,6 +131,7 @@ class Timeline:
         self._pcm.write(rows, head, pcm)
         end: NDArray[np.int64] = head + samples
         if flag:
+            self._touched[rows] = True
             self._dirty_until[rows] = end + RX_RING
             self._flag(rows, head, samples, flag)
         elif (self._dirty_until[rows] > head).any():

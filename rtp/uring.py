@@ -210,7 +210,7 @@ class ProvidedBuffers:
         self._ring["len"] = size
         self.give_back(np.arange(count))
 
-    def give_back(self, buffers: NDArray[np.int64]) -> None:
+    def give_back(self, buffers: NDArray[np.signedinteger[Any]]) -> None:
         """The kernel may fill these again."""
         at = (self._tail + np.arange(len(buffers))) & (self._count - 1)
         self._ring["addr"][at] = self._address[buffers]

@@ -1,10 +1,13 @@
-"""Waking the processes that read the call table: one eventfd per worker, written at most once per tick."""
+"""Waking the processes that read the call table: one eventfd per worker, written at most once in WAKE_TICKS ticks."""
 
 import contextlib
 import os
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+WAKE_TICKS: Final = 2  # 10 ms: to be woken costs a worker more than what it then does, and packets come each 20 ms
 
 
 class Waker:
@@ -13,19 +16,25 @@ class Waker:
     def __init__(self, wake_fds: tuple[int, ...], ears_fd: int) -> None:
         self._wake_fds = wake_fds
         self._ears_fd = ears_fd
+        self._ticks = 0
+        self._moved: set[int] = set()  # workers of rows that moved since they were woken last
         for fd in (*wake_fds, ears_fd):
             if fd >= 0:
                 os.set_blocking(fd, False)
 
     def wake(self, workers: NDArray[np.int16]) -> None:
-        """Something moved in rows of these workers, i2[n], any number of times each, -1 = nobody's."""
-        if not len(workers):
+        """A tick is over; something moved in rows of these workers, i2[n], any number of times each, -1 = nobody's."""
+        self._ticks += 1
+        if len(workers):
+            self._moved.update(workers.tolist())
+        if self._ticks % WAKE_TICKS or not self._moved:
             return
         if self._ears_fd >= 0:
             _write(self._ears_fd)
-        hit = np.bincount(workers[workers >= 0], minlength=len(self._wake_fds))
-        for worker in np.flatnonzero(hit[: len(self._wake_fds)]).tolist():
-            _write(self._wake_fds[worker])
+        for worker in self._moved:
+            if 0 <= worker < len(self._wake_fds):
+                _write(self._wake_fds[worker])
+        self._moved.clear()
 
 
 def _write(fd: int) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sipagent.rtp.concealer import SilenceInstead
-from sipagent.rtp.control import FirstPacket, NoMedia
+from sipagent.rtp.control import CloseRow, FirstPacket, NoMedia
 from sipagent.rtp.packet import MAX_PACKET
 from sipagent.rtp.table import CONCEALED_BLOCK
 from tests.rtp.line import Line, marked, packets_heard, rtp, talk
@@ -256,3 +256,15 @@ def test_nothing_is_heard_while_the_direction_does_not_receive() -> None:
     line.stream(receiving=False)
     talk(line, flow(list(range(5, 10)), at_ms=-100), until_ms=100)
     assert max(spoken(line)) == 4
+
+
+def test_the_clock_of_a_row_stands_once_it_is_closed() -> None:
+    """Also when the last packet came in the same tick: what is learned from it must not start the clock again."""
+    line = Line(rows=2).open()
+    talk(line, [(20 * number, rtp(number, 160 * number)) for number in range(50)])
+    line.arrive(rtp(50, 8000))
+    line.tick()
+    line.plane.handle(CloseRow(0, 1), line.now_ns)
+    head = int(line.table.rx_head[0])
+    line.run_ms(500)
+    assert int(line.table.rx_head[0]) == head

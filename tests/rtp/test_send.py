@@ -1,7 +1,10 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 
-from sipagent.rtp.control import AssignWorker, MediaProblem, Play, PlayEnded, StopPlay
+from sipagent.rtp.control import AssignWorker, CloseRow, MediaProblem, Play, PlayEnded, StopPlay
+from sipagent.rtp.send import ROWS_PER_PHASE
 from sipagent.rtp.table import MARKS, TX_RING
 from tests.rtp.line import PCMA, Line
 
@@ -37,13 +40,40 @@ def test_a_packet_leaves_every_packet_time_from_the_start_on_whatever_the_worker
     assert line.table.tx_clock[0] == 50 * 160
 
 
-def test_rows_send_in_phases_of_their_own() -> None:
+def phases(line: Line, rows: int) -> dict[int, int]:
+    """How many rows send in each tick of 20 ms, by that tick; every row in one of them only."""
+    ticks = [{packet.at_ns % 20_000_000 for packet in line.sent(row)} for row in range(rows)]
+    assert {len(each) for each in ticks} == {1}
+    return Counter(each.pop() for each in ticks)
+
+
+def test_a_few_rows_send_in_the_same_tick_of_their_packet_time() -> None:
     line = Line(rows=8)
     for row in range(8):
         line.open(row)
+        line.run_ms(5)
     line.run_ms(100)
-    assert [len({packet.at_ns % 20_000_000 for packet in line.sent(row)}) for row in range(8)] == [1] * 8
-    assert len({line.sent(row)[0].at_ns % 20_000_000 for row in range(8)}) == 4
+    assert list(phases(line, 8).values()) == [8]
+
+
+def test_many_rows_are_spread_over_the_ticks_of_their_packet_time() -> None:
+    rows = 5 * ROWS_PER_PHASE
+    line = Line(rows=rows)
+    for row in range(rows):
+        line.open(row)
+    line.run_ms(60)
+    assert sorted(phases(line, rows).values()) == [rows // 4] * 4
+
+
+def test_a_row_takes_the_place_of_one_that_left() -> None:
+    rows = 2 * ROWS_PER_PHASE
+    line = Line(rows=rows)
+    for row in range(rows):
+        line.open(row)
+    line.plane.handle(CloseRow(0, 1), line.now_ns)
+    line.open(0)
+    line.run_ms(60)
+    assert sorted(phases(line, rows).values()) == [ROWS_PER_PHASE] * 2
 
 
 def test_sequence_and_timestamp_wrap_without_a_gap() -> None:
