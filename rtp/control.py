@@ -44,6 +44,7 @@ class OpenRow(msgspec.Struct, frozen=True, tag=True):
     rate_hz: int = 8000
     reflex: bool = True
     resumed_ms: int = -1
+    listened: bool = True  # by the ears: a conversation without turns does without them
 
 
 class SetStream(msgspec.Struct, frozen=True, tag=True):

@@ -299,6 +299,7 @@ class MediaPlane:
         table.rate_hz[row] = command.rate_hz
         table.worker[row] = command.worker
         table.reflex[row] = command.reflex
+        table.listened[row] = command.listened
         table.rx_last_ns[row] = 0
         table.sent_pcm[row] = 0
         if command.resumed_ms < 0:

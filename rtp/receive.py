@@ -38,7 +38,6 @@ TALK_SPURT_MS: Final = 200  # after such a pause a packet is not late, it begins
 # that has waited for long gets silence.
 MAX_CONCEALED: Final = 48  # per tick
 PATIENCE_NS: Final = 60_000_000
-LOOK_AGAIN_NS: Final = 20_000_000  # deadlines move a little with each packet: overdue time is looked for this often
 LEARN_TICKS: Final = 4  # delays are learned from together, of four ticks
 _CYCLE: Final = 1 << 16
 _ROUNDS: Final = 64  # packets per row that one tick may make up
@@ -236,7 +235,7 @@ class Receiver:
             overdue_ns = now_ns - (self._table.rx_head + self._samples) * self._sample_ns - self.delay.wait_ns
             rows = np.flatnonzero(overdue_ns > 0)
             if not len(rows):
-                self._due_ns = now_ns + min(LOOK_AGAIN_NS, 1 - int(overdue_ns.max()))
+                self._due_ns = now_ns + 1 - int(overdue_ns.max())
                 return
             audible = self._timeline.audible(rows)
             spoken_for = np.cumsum(audible)
@@ -286,6 +285,7 @@ class Receiver:
         """Learn from the delays of the packets that came in order."""
         if not self._delays:
             return
+        self._due_ns = 0  # deadlines move
         delays, self._delays = self._delays, []
         if len(delays) > 1:
             rows = np.concatenate([rows for rows, _ in delays])

@@ -130,6 +130,7 @@ COLUMNS: Final = (
     Column("mark_done", np.int64, "media"),  # marks passed
     Column("counters", np.uint64, "media", (len(COUNTERS),)),
     Column("gauges", np.float32, "media", (len(GAUGES),)),
+    Column("listened", np.uint8, "media"),  # 1 = the ears hear this row (its conversation takes turns)
     Column("reflex", np.uint8, "media"),  # 1 = the ears may duck this row (from the route)
     Column("tx_head", np.int64, "worker"),
     Column("tx_pcm", np.int16, "worker", (TX_RING,)),
@@ -171,6 +172,7 @@ class CallTable:
     mark_done: NDArray[np.int64]
     counters: NDArray[np.uint64]
     gauges: NDArray[np.float32]
+    listened: NDArray[np.uint8]
     reflex: NDArray[np.uint8]
     tx_head: NDArray[np.int64]
     tx_pcm: NDArray[np.int16]

@@ -43,7 +43,7 @@ class Ears:
     def step(self, now: float) -> int:
         """Hear what came since the last step; returns the number of windows heard. `now` is in monotonic seconds."""
         self._reflex.settle(now)
-        rows = np.flatnonzero(self._table.active)
+        rows = np.flatnonzero(self._table.active & self._table.listened)
         if not rows.size:
             return 0
         fresh = rows[self._table.generation[rows] != self._generation[rows]]

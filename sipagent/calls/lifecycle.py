@@ -178,8 +178,16 @@ class Lifecycle:
                  to_number=call.party.to_number, trunk=call.party.trunk, brain=call.route.brain)  # fmt: skip
         self.records.begin(call.summary())
         call.on_event = lambda event: self.records.note(call.id, event)
-        rate_hz, reflex = session.row_rate_hz, call.route.reflex
-        self.tell_row(call, lambda number, generation: media.OpenRow(number, generation, -1, rate_hz, reflex))
+        self.tell_row(
+            call,
+            lambda number, generation: media.OpenRow(
+                number,
+                generation,
+                rate_hz=session.row_rate_hz,
+                reflex=call.route.reflex,
+                listened=call.route.pipeline != messages.ECHO,
+            ),
+        )
         if call.route.capture:
             self.captures.start(call, session.address)
         if not call.companion_of:

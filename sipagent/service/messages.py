@@ -6,11 +6,14 @@ outbound:  Offer → Accept (the brain is ready) → Connected when the far end 
 after a worker died: Offer(resumed=True) → Accept → Connected at once
 """
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from sipagent.stir.verdict import Verdict
+
+CASCADED: Final = "cascaded"  # values of Talk.pipeline
+ECHO: Final = "echo"
 
 
 class Party(msgspec.Struct, frozen=True):
@@ -31,7 +34,7 @@ class Talk(msgspec.Struct, frozen=True):
 
     brain: str  # "module:Class"
     brain_options: dict[str, Any]
-    pipeline: str  # "cascaded", …
+    pipeline: str  # CASCADED or ECHO
     pipeline_options: dict[str, Any]
 
 

@@ -4,13 +4,16 @@ import asyncio
 import itertools
 
 import pytest
+from msgspec.structs import replace
 
 from sipagent.calls import call as calls
 from sipagent.calls.call import TRANSITIONS, Call, CallInput, CallRegistry, CallState, Ending, Placement
 from sipagent.errors import LocalError
+from sipagent.rtp.control import OpenRow
 from sipagent.service.config.tree import Route
 from sipagent.service.messages import Party
 from sipagent.sip.outcome import Outcome
+from tests.calls.board import CONFIG, Board
 
 
 def make_call(call_id: str = "c1") -> Call:
@@ -90,3 +93,10 @@ def test_calls_that_are_over_are_kept_up_to_so_many_bytes(monkeypatch: pytest.Mo
     registry.add(monster)
     registry.retire(monster)
     assert registry.all() == [monster], "the last one is always kept"
+
+
+async def test_only_a_conversation_that_takes_turns_is_listened_to() -> None:
+    for pipeline, listened in (("cascaded", True), ("echo", False)):
+        board = Board(replace(CONFIG, route=(Route("a:B", pipeline=pipeline),)))
+        opened = next(command for command in board.plane.to(board.incoming()) if isinstance(command, OpenRow))
+        assert opened.listened is listened

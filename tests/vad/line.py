@@ -19,7 +19,7 @@ class Line:
         self.now = 1000.0
         self.table.rate_hz[:] = rate_hz
         self.table.worker[:] = np.arange(rows)
-        self.table.reflex[:] = 1
+        self.table.listened[:] = self.table.reflex[:] = 1
         self.ears = Ears(self.table, options or EarsOptions(), self.woken.append)
         self.events: list[list[tuple[bool, int]]] = [[] for _ in range(rows)]
         self.told: list[list[tuple[int, bool]]] = [[] for _ in range(rows)]  # rx position at which it was told

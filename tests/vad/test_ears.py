@@ -128,3 +128,13 @@ def test_a_silent_closed_row_costs_nothing() -> None:
     line.table.active[0] = 0
     line.table.rx_head[0] += 8000
     assert line.ears.step(line.now) == 0
+
+
+@needs_recordings
+def test_a_row_whose_conversation_takes_no_turns_is_not_listened_to() -> None:
+    sentence = np.concatenate([speech.silence(1), *speech.recordings(1), speech.silence(1)])
+    line = Line(2)
+    line.table.listened[1] = 0
+    line.hear(sentence, sentence)
+    assert line.events[0] and not line.events[1]
+    assert line.table.speech_probability[1] == 0

@@ -16,7 +16,7 @@ from tests.vad import speech
 @speech.needs_recordings
 def test_the_process_hears_wakes_the_worker_and_ends_with_its_control_socket() -> None:
     table, table_fd = CallTable.create(4)
-    table.active[2] = table.generation[2] = 1
+    table.active[2] = table.listened[2] = table.generation[2] = 1
     table.rate_hz[2] = 8000
     table.worker[2] = 1
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -23,7 +23,7 @@ from sipagent.rtp.table import CallTable
 from sipagent.service.channel import Channel
 from sipagent.service.config.tree import Log
 from sipagent.service.logging import configure
-from sipagent.service.messages import Offer, Ping, Pong, Ready, Reject, Stop, Talk, ToWorker
+from sipagent.service.messages import CASCADED, ECHO, Offer, Ping, Pong, Ready, Reject, Stop, Talk, ToWorker
 from sipagent.service.worker.apology import load_apology
 from sipagent.service.worker.calls import Led
 from sipagent.service.worker.conversation import CascadedCall
@@ -38,8 +38,6 @@ from sipagent.service.worker.wake import RowWatch
 log = structlog.get_logger(__name__)
 
 PR_SET_PDEATHSIG: Final = 1
-ECHO: Final = "echo"
-CASCADED: Final = "cascaded"
 
 
 def run(
