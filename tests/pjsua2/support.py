@@ -26,7 +26,7 @@ class PjsipStation(Station):
 
 @contextlib.asynccontextmanager
 async def pjsip(*trunks: TrunkAccount, **settings: object) -> AsyncIterator[PjsipStation]:
-    planes.prepare([ENTRY])  # each test has a PJSIP of its own; its modules are loaded once for all
+    planes.prepare([*planes.PRELOAD, ENTRY])  # each test has a PJSIP of its own; its modules are loaded once
     port = free_port(tcp=True)
     listen = (f"udp:127.0.0.1:{port}", f"tcp:127.0.0.1:{port}")
     made = PjsipStation(EngineSettings(listen=listen, trunks=trunks, **settings), port)  # type: ignore[arg-type]
