@@ -1,6 +1,6 @@
-"""Cost of moving a frame through a pipeline, and the response time of the offline stack.
+"""Cost of moving a frame through a pipeline, beside pipecat's, and the response time of the offline stack.
 
-python -m bench.pipeline [--json]
+python -m bench.pipeline [--cache FOLDER] [--json]
 python -m bench.pipeline --offline CALLS [--json]
 """
 
@@ -8,13 +8,17 @@ import argparse
 import asyncio
 import itertools
 import json
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.peers import installed
+from bench.peers.contenders import PROGRAMS
 from sipagent.codecs.resample import resample
 from sipagent.pipeline.cascaded import CascadedOptions, Services, cascaded
 from sipagent.pipeline.context import Context
@@ -33,6 +37,8 @@ from sipagent.rtp.table import CallTable
 from tests.pipeline.fakes import FakeEndOfTurn, FakeSTT, FakeTTS, Script
 from tests.support.line import SimulatedLine
 
+PIPECAT = "1.14.0"
+PIPECAT_FRAMES = 5_000
 PROCESSORS = 7  # as Flowcat's speech-to-speech chain
 FRAMES = 50_000
 TICKS = 5_000
@@ -96,21 +102,39 @@ async def measure(mailboxes: int) -> float:
     return spent / FRAMES * 1e6
 
 
-async def run() -> dict[str, float]:
+def pipecat_frame_us(cache: Path) -> float:
+    """Microseconds a frame through seven processors of pipecat that pass it on; CPU time. Raises NotInstalledError."""
+    python = installed.python_with("pipecat-ai", PIPECAT, cache)
+    program = [python, PROGRAMS / "pipecat_frames.py", str(PROCESSORS), str(PIPECAT_FRAMES)]
+    return float(subprocess.run(program, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+async def run(cache: Path) -> dict[str, float | str]:
     """All numbers."""
     start = time.process_time()
     for _ in range(FRAMES):
         Tick(0.0)
     made = (time.process_time() - start) / FRAMES * 1e6
+    frame_us = min([await measure(0) for _ in range(3)])
     return {
         "processors": PROCESSORS,
-        "frame_us": round(min([await measure(0) for _ in range(3)]), 3),
+        "frame_us": round(frame_us, 3),
         "frame_with_one_mailbox_us": round(await measure(1), 3),
         "frame_with_three_mailboxes_us": round(await measure(3), 3),
         "frame_creation_us": round(made, 3),
         "idle_conversation_tick_us": round(await tick_cost(), 1),
         "frame_limit_us": 10.0,
+        **await asyncio.to_thread(beside_pipecat, cache, frame_us),
     }
+
+
+def beside_pipecat(cache: Path, frame_us: float) -> dict[str, float | str]:
+    """The same through pipecat, and how many times as much that is."""
+    try:
+        theirs_us = pipecat_frame_us(cache)
+    except installed.NotInstalledError as problem:
+        return {"pipecat": str(problem)}
+    return {"pipecat_frame_us": round(theirs_us, 1), "pipecat_ratio": round(theirs_us / frame_us, 1)}
 
 
 async def tick_cost() -> float:
@@ -192,8 +216,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--offline", type=int, default=0, metavar="CALLS", help="time this many offline calls at once")
+    parser.add_argument("--cache", type=Path, default=installed.CACHE, help="where pipecat is installed")
     arguments = parser.parse_args()
-    numbers = asyncio.run(offline(arguments.offline) if arguments.offline else run())
+    numbers = asyncio.run(offline(arguments.offline) if arguments.offline else run(arguments.cache))
     if arguments.json:
         print(json.dumps(numbers))
         return

@@ -14,15 +14,15 @@ import os
 import resource
 import sys
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any, Final
 
 from bench.loadgen import Compiled
+from bench.peers import installed
 from bench.peers.contenders import CONTENDERS
 from bench.peers.measure import Row, measure
 
 DEFAULT_CALLS: Final = (100, 200)
-COLUMNS: Final = ("peer", "calls", "CPU %/call", "less ears", "ours is", "p50", "p99", "p99.9", "max", "delay", "lost",
+COLUMNS: Final = ("peer", "calls", "CPU %/call", "ours is", "p50", "p99", "p99.9", "max", "delay", "lost",
                   "KB/call", "threads", "failed", "remarks")  # fmt: skip
 
 
@@ -52,7 +52,6 @@ def report(rows: list[Row]) -> dict[str, Any]:
         best_pacing = min(row.heard["pacing_ms"].get("p99_9", float("inf")) for row in others)
         against[str(count)] = {
             "cpu_of_the_best_peer": _share(ours.cpu_percent_per_call, best_cpu),
-            "cpu_of_the_best_peer_without_ears": _share(ours.cpu_percent_per_call_without_ears, best_cpu),
             "pacing_p99_9_ms": ours.heard["pacing_ms"].get("p99_9", 0.0),
             "best_peer_pacing_p99_9_ms": best_pacing,
         }
@@ -72,13 +71,12 @@ def table(rows: list[Row]) -> str:
         ours = _ours(rows, row.calls)
         heard = row.heard
         if not heard:
-            lines.append((row.peer, str(row.calls), *[""] * 12, row.problem))
+            lines.append((row.peer, str(row.calls), *[""] * 11, row.problem))
             continue
         share = ours.cpu_percent_per_call / row.cpu_percent_per_call if ours and row.cpu_percent_per_call > 0 else 0.0
         pacing = heard["pacing_ms"]
         lines.append((
-            row.peer, str(row.calls), f"{row.cpu_percent_per_call:.3f}",
-            f"{row.cpu_percent_per_call_without_ears:.3f}", f"{share:.2f} ×" if share else "",
+            row.peer, str(row.calls), f"{row.cpu_percent_per_call:.3f}", f"{share:.2f} ×" if share else "",
             *(f"{pacing.get(part, 0):.2f}" for part in ("p50", "p99", "p99_9", "max")),
             f"{heard['delay_ms'].get('p50', 0):.1f}", f"{100 * heard['speech_lost']:.2f} %",
             f"{row.kilobytes_per_call:.0f}", str(row.threads), str(row.failed_calls),
@@ -108,7 +106,7 @@ def main() -> None:
     parser.add_argument("--calls", default=",".join(map(str, DEFAULT_CALLS)), help="numbers of calls, with commas")
     parser.add_argument("--seconds", type=float, default=15.0, help="that are measured of each run")
     parser.add_argument("--peers", default=",".join(names), help="whom to measure, with commas")
-    parser.add_argument("--cache", type=Path, default=Path(gettempdir()) / "sipagent-peers", help="for the wheels")
+    parser.add_argument("--cache", type=Path, default=installed.CACHE, help="for the wheels")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     arguments = parser.parse_args()
     peers = tuple(arguments.peers.split(","))

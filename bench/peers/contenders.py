@@ -61,7 +61,7 @@ class Contender:
 
 
 CONTENDERS: Final = (
-    Contender("sipagent", "Python, all planes, ears listening"),
+    Contender("sipagent", "Python, all planes"),
     Contender(
         "agent-transport", "Rust", "agent-transport", "0.2.2", "agent_transport_echo.py", lambda port: REGISTRAR[0],
         registers=True,

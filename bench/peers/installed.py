@@ -3,6 +3,10 @@
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import gettempdir
+from typing import Final
+
+CACHE: Final = Path(gettempdir()) / "sipagent-peers"
 
 
 class NotInstalledError(Exception):

@@ -18,7 +18,6 @@ CALLS_PER_S: Final = 20.0
 IDLE_S: Final = 2.0
 SETTLE_S: Final = 15.0  # at most, until a start has left nothing behind …
 SETTLED_PERCENT: Final = 2.0  # … that is: two seconds cost the same
-EARS_NAME: Final = "sipagent-vad"
 WARM_UP_S: Final = 4.0  # of talking: buffers settle, delays are learned
 
 
@@ -34,7 +33,6 @@ class Row:
     failed_calls: int = 0
     failures: dict[str, int] = field(default_factory=dict)
     cpu_percent_per_call: float = 0.0  # of one core, less what it costs without calls
-    cpu_percent_per_call_without_ears: float = 0.0  # ours listens for speech meanwhile; peers leave that to others
     idle_cpu_percent: float = 0.0
     cpu_percent_by_process: dict[str, float] = field(default_factory=dict)
     kilobytes_per_call: float = 0.0
@@ -109,9 +107,6 @@ async def _talk(row: Row, pid: int, caller: Caller, seconds: float, compiled: Co
         failed_calls=sum(failures.values()) + (heard.silent_calls if heard else 0),
         failures=failures | ({"no RTP came back": heard.silent_calls} if heard and heard.silent_calls else {}),
         cpu_percent_per_call=round((sum(busy.values()) - sum(idle.values())) / count, 4),
-        cpu_percent_per_call_without_ears=round(
-            (sum(busy.values()) - sum(idle.values()) - sum(_of_ears(by_process))) / count, 4
-        ),
         idle_cpu_percent=round(sum(idle.values()), 2),
         cpu_percent_by_process=by_process,
         kilobytes_per_call=round((busy_bytes - idle_bytes) / 1024 / count, 1),
@@ -153,10 +148,6 @@ async def _place(caller: Caller, calls: int) -> list[Call]:
 
 def _percent(before: dict[int, float], after: dict[int, float], took_s: float) -> dict[int, float]:
     return {pid: 100 * (cpu_s - before.get(pid, 0.0)) / took_s for pid, cpu_s in after.items()}
-
-
-def _of_ears(by_process: dict[str, float]) -> list[float]:
-    return [percent for name, percent in by_process.items() if name.startswith(EARS_NAME)]
 
 
 def _with(row: Row, **changes: Any) -> Row:

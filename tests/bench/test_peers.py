@@ -25,7 +25,7 @@ HEARD = {
 
 def row(peer: str, cpu: float, p99_9: float) -> Row:
     heard = HEARD | {"pacing_ms": PARTS_OF_ONE | {"p99_9": p99_9}}
-    return Row(peer, "1", "C", 100, cpu_percent_per_call=cpu, cpu_percent_per_call_without_ears=0.8 * cpu, heard=heard)
+    return Row(peer, "1", "C", 100, cpu_percent_per_call=cpu, heard=heard)
 
 
 def test_ours_is_compared_with_the_best_peer_of_the_same_run() -> None:
@@ -33,7 +33,6 @@ def test_ours_is_compared_with_the_best_peer_of_the_same_run() -> None:
     against = report(rows)["against_the_best_peer"]["100"]
     assert against == {
         "cpu_of_the_best_peer": 0.25,
-        "cpu_of_the_best_peer_without_ears": 0.2,
         "pacing_p99_9_ms": 0.5,
         "best_peer_pacing_p99_9_ms": 20.0,
     }
