@@ -70,7 +70,9 @@ def load_anchors(path: str) -> Store:
     try:
         return Store(x509.load_pem_x509_certificates(Path(path).read_bytes()))
     except OSError as error:
-        raise ConfigError("sip.stir_trust_anchors", f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigError(
+            "sip.stir_trust_anchors", f"{path} cannot be read: {error.strerror}", "name a PEM file"
+        ) from error
     except ValueError as error:
         raise ConfigError(
             "sip.stir_trust_anchors",

@@ -279,6 +279,7 @@ def test_any_header_gives_a_verdict_and_never_an_exception(line: Line, values: l
     assert verdict.result in ("absent", "failed") and verdict.status in (403, 428, 436, 437, 438)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_list_of_numbers_or_a_parse_error(data: bytes) -> None:
     with contextlib.suppress(ParseError):

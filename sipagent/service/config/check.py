@@ -107,6 +107,9 @@ def _stir(sip: Sip) -> Problems:
             load_anchors(sip.stir_trust_anchors)
         except ConfigError as problem:
             yield problem
+        if not sip.stir_certificates and not sip.stir_hosts:
+            fix = "name hosts to fetch them from, or set stir_certificates"
+            yield ConfigError("sip.stir_hosts", "no certificate can be had", fix)
     elif sip.stir == "require":
         yield ConfigError("sip.stir", "needs trust anchors to require anything", "set sip.stir_trust_anchors")
     if sip.stir_certificates and not Path(sip.stir_certificates).is_dir():
