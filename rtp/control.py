@@ -34,8 +34,8 @@ class SrtpKeys(msgspec.Struct, frozen=True, array_like=True):
 class OpenRow(msgspec.Struct, frozen=True, tag=True):
     """Take the row into use: its port listens from now on, nothing is sent before SetStream.
 
-    With `resumed_ms` from 0 the call is the one that had the row before the plane was started anew: its clocks go on, so
-    much later.
+    With `resumed_ms` from 0 the call is the one that had the row before the plane was started anew: its clocks go on,
+    so much later.
     """
 
     row: int
