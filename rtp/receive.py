@@ -32,6 +32,7 @@ Rows = NDArray[np.intp]
 MAX_DROPOUT: Final = 3000  # RFC 3550 A.1
 MAX_MISORDER: Final = 100
 JUMP_NS: Final = 1_000_000_000  # a timestamp further than this from where the clock expects it is a new time line
+MAX_LAG_NS: Final = 200_000_000  # of a time line that is laid anew, behind the row's own time
 LATE_IN_A_ROW: Final = 4  # after so many late packets the line has become longer: begin anew where we are
 TALK_SPURT_MS: Final = 200  # after such a pause a packet is not late, it begins a talk spurt
 # Concealing a packet takes 45 µs. When a whole trunk stumbles the rows take turns, rather than that all are late; a row
@@ -92,6 +93,7 @@ class Receiver:
         self._next_position = np.zeros(rows, np.int64)
         self._samples = np.full(rows, 160, np.int64)  # samples per packet
         self._sample_ns = np.full(rows, 125_000, np.int64)
+        self._epoch_ns = np.zeros(rows, np.int64)  # when the row's clock stood at 0
         self._samples_per_tick = np.ones(rows, np.int64)
         self._late_run = np.zeros(rows, np.int64)
         self._wide = np.zeros(rows, np.bool_)  # the rings of the row run at 16 kHz
@@ -148,7 +150,8 @@ class Receiver:
         self._samples[row] = ptime_ms * rate_hz // 1000
         if self.delay.wait_ns[row] == NEVER_NS:
             one = np.array([row])
-            self.delay.restart(one, now_ns - self._table.rx_head[one] * self._sample_ns[one])
+            self._epoch_ns[one] = now_ns - self._table.rx_head[one] * self._sample_ns[one]
+            self.delay.restart(one, self._epoch_ns[one])
             self._timeline.pause(one)  # nothing has come yet: silence, not concealment
         if not receiving:
             self._timeline.pause(np.array([row]))
@@ -445,13 +448,15 @@ class Receiver:
         event = kind == Kind.TELEPHONE_EVENT
         anew &= ~event
         self._late_run[rows] = np.where(anew, 0, run)
-        position = np.where(anew, head, position)
+        # Where the head stands; it follows time by a deadline, and a stream that begins often would lose one each time.
+        begins = np.maximum(head, (now_ns - MAX_LAG_NS - self._epoch_ns[rows]) // sample_ns - samples)
+        position = np.where(anew, begins, position)
         position = np.where(event, np.maximum(head, (now_ns - self.delay.floor_ns[rows]) // sample_ns), position)
         again = rows[anew]
         self._anew[again] = False
         self._next_timestamp[again] = timestamp[anew]
-        self._next_position[again] = head[anew]
-        self.delay.restart(again, now_ns - ((head + samples) * sample_ns)[anew])
+        self._next_position[again] = begins[anew]
+        self.delay.restart(again, now_ns - ((begins + samples) * sample_ns)[anew])
         usual = audio & ~anew
         self.delay.observe(rows[usual], delay[usual])
         return position

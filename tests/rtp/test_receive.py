@@ -5,7 +5,7 @@ from sipagent.rtp.concealer import SilenceInstead
 from sipagent.rtp.control import CloseRow, FirstPacket, NoMedia
 from sipagent.rtp.packet import MAX_PACKET
 from sipagent.rtp.table import CONCEALED_BLOCK
-from tests.rtp.line import Line, marked, packets_heard, rtp, talk
+from tests.rtp.line import START_NS, Line, marked, packets_heard, rtp, talk
 
 
 def flow(numbers: list[int], first: int = 0, at_ms: int = 0) -> list[tuple[int, bytes]]:
@@ -111,6 +111,15 @@ def test_a_gap_over_the_wrap_is_concealed() -> None:
     talk(line, packets, until_ms=220)
     assert spoken(line) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     assert line.counter("lost") == 1
+
+
+def test_a_stream_that_begins_again_and_again_does_not_hold_the_clock_up() -> None:
+    line = Line().open()
+    for number in range(100):  # every 100 ms one packet of another time line
+        line.arrive(rtp(number, 160 * number + 1_000_000 * number, marked(number)))
+        line.run_ms(100)
+    behind_ms = (line.now_ns - START_NS) / 1e6 - int(line.table.rx_head[0]) / 8
+    assert 0 <= behind_ms < 450, behind_ms
 
 
 def test_a_jump_of_the_timestamp_begins_a_new_time_line_without_silence_of_its_length() -> None:
