@@ -32,6 +32,7 @@ from sipagent.pipeline.silence import SilenceOptions, SilenceWatch
 from sipagent.pipeline.task import PipelineTask, TaskOptions
 
 TICK_SECONDS = 0.020
+DISPENSABLE = ("end_of_turn",)  # without it every turn ends by silence, which is no reason to end a call
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +232,8 @@ class Conversation:
                 self._ending = True
 
     def _count_failure(self, service: str, fatal: bool) -> None:
+        if service in DISPENSABLE:
+            return
         self._failures[service] = self._failures.get(service, 0) + 1
         # Ended at the next tick: this runs in the task of whoever failed, who must not wait for itself.
         self._failed = self._failed or fatal or self._failures[service] >= self._talk.failures

@@ -385,8 +385,64 @@ def test_an_end_of_turn_model_that_hangs_costs_only_the_silence_limit() -> None:
         end_s = c.line.speak(tone(1.0), 1.0)
         await c.until(6.0)
         assert c.log.times(AgentSpeaking)[0] - end_s < 2.2
+        for at_s in (12.0, 24.0, 36.0):
+            c.line.speak(tone(1.0), at_s)
+        await c.until(45.0)
+        assert len(c.log.of(AgentSpeaking)) == 4, "the call has ended"
 
     call(test, end_of_turn=FakeEndOfTurn(seconds=HANG))
+
+
+def test_words_of_a_caller_who_does_not_hear_the_agent_are_a_turn_and_no_interruption() -> None:
+    async def test(c: Call) -> None:
+        c.conversation.aside = True
+        await c.conversation.say(
+            "This is a sentence that somebody else is to hear from its first word to the last."
+        )
+        c.line.speak(tone(1.0), 1.0)
+        await c.until(12.0)
+        assert not c.log.of(Interruption) and len(c.log.of(Transcription)) == 1
+        assert [frame.interrupted for frame in c.log.of(Heard)][:1] == [False]  # type: ignore[attr-defined]
+        assert not any("somebody else" in message.content for message in c.conversation.context.messages())
+
+    call(test)
+
+
+def test_a_deaf_conversation_hears_the_end_of_what_had_begun_and_nothing_more() -> None:
+    async def test(c: Call) -> None:
+        c.line.speak(tone(2.0), 1.0)
+        await c.until(2.0)
+        c.conversation.deaf = True
+        c.line.speak(tone(1.0), 8.0)
+        await c.until(15.0)
+        assert len(c.log.of(Transcription)) == 1
+        c.conversation.deaf = False
+        c.line.speak(tone(1.0), 16.0)
+        await c.until(22.0)
+        assert len(c.log.of(Transcription)) == 2
+
+    call(test)
+
+
+def test_silence_is_borne_while_the_caller_talks_with_somebody_else() -> None:
+    async def test(c: Call) -> None:
+        c.conversation.aside = True
+        await c.until(30.0)
+        assert not c.log.of(Heard)
+        c.conversation.aside = False
+        assert await c.over(41.0) == "idle"
+
+    call(test, idle_seconds=10.0)
+
+
+def test_what_somebody_else_says_is_handed_to_the_responder_with_their_name() -> None:
+    async def test(c: Call) -> None:
+        await c.conversation.overheard("colleague", "Friday is fine.")
+        await c.until(3.0)
+        assert c.script.turns == [UserTurn("Friday is fine.", speaker="colleague")]
+        assert c.conversation.context.messages()[0].content == "[colleague] Friday is fine."
+
+    call(test)
 
 
 @pytest.mark.parametrize("tts", [FakeTTS(fails=True), FakeTTS(seconds=HANG)], ids=["refuses", "hangs"])

@@ -142,9 +142,11 @@ async def test_music_is_sent_to_baresip_on_hold_and_its_echo_before_and_after(tm
     part = slice(2000, 6000)
     score, place = audio.best_match(TUNE[part], received)
     assert score > 0.95, f"no music ({score:.2f})"
-    for piece in (received[:place], received[place:]):
-        score, _ = audio.best_match(TUNE[::-1][part], piece)
-        assert score > 0.7, f"no echo ({score:.2f})"
+    # An echo has no cushion: where the machine was late it has a hole, and is whole between two of them.
+    said = [TUNE[::-1][at : at + 1600] for at in range(0, 8000, 800)]
+    for heard in (received[:place], received[place:]):
+        score = max(audio.best_match(piece, heard)[0] for piece in said)
+        assert score > 0.98, f"no echo ({score:.2f})"
 
 
 async def test_baresip_puts_us_on_hold_for_longer_than_silence_is_borne(tmp_path: Path, agent: Service) -> None:

@@ -41,13 +41,16 @@ def melody(seed: int) -> audio.Pcm:
 CALLER, HUMAN = melody(1), melody(2)
 
 
-def hears(phone: Baresip, tune: audio.Pcm) -> bool:
-    """Whether 0.6 s of it, somewhere, came as they were sent; a busy machine may be late for a packet elsewhere."""
+def last_score(phone: Baresip, tune: audio.Pcm) -> float:
+    """How well the tune is found in the last 4 s that the phone heard."""
+    return audio.best_match(tune, audio.read(phone.heard())[0][-4 * RATE_HZ :])[0]
+
+
+def hears(phone: Baresip, tune: audio.Pcm, after: int = 0) -> int:
+    """Where in what the phone heard, behind sample `after`, the whole tune begins; 0 when it never came as it was."""
     received, _ = audio.read(phone.heard())
-    part = 3 * RATE_HZ // 5
-    return (
-        max(audio.best_match(tune[at : at + part], received)[0] for at in range(0, len(tune) - part, part // 3)) > 0.95
-    )
+    score, place = audio.best_match(tune, received[after:])
+    return after + place if score > 0.97 else 0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -76,8 +79,8 @@ async def phones(folder: Path, agent: Service) -> AsyncIterator[tuple[Baresip, B
         yield caller, human, call_id
 
 
-async def transfer(agent: Service, call_id: str, human: Baresip, mode: str) -> str:
-    body = {"to": f"sip:human@127.0.0.1:{human.sip_port}", "mode": mode, "ring_seconds": 10}
+async def transfer(agent: Service, call_id: str, human: Baresip, mode: str, **more: object) -> str:
+    body = {"to": f"sip:human@127.0.0.1:{human.sip_port}", "mode": mode, "ring_seconds": 10, **more}
     answer = await agent.http.post(f"/v1/calls/{call_id}/transfer", json=body)
     assert answer.status_code == 202, answer.text
     async for event in agent.events(call_id):
@@ -101,6 +104,42 @@ async def test_the_two_ends_of_a_bridged_transfer_hear_each_other(tmp_path: Path
         await agent.call_in_state("ended", call_id)
     assert hears(caller, HUMAN), "the caller does not hear the human"
     assert hears(human, CALLER), "the human does not hear the caller"
+
+
+@pytest.mark.parametrize("how", ["the human hangs up", "the caller is taken back"])
+async def test_after_a_bridged_transfer_the_caller_is_back_with_its_agent(
+    tmp_path: Path, agent: Service, how: str
+) -> None:
+    async with phones(tmp_path, agent) as (caller, human, call_id):
+        assert await transfer(agent, call_id, human, "bridged", back=True) == "transferred"
+        await seconds(agent, call_id, 5)
+        if how == "the human hangs up":
+            await human.command("hangup")
+        else:
+            assert (await agent.http.post(f"/v1/calls/{call_id}/take-back")).status_code == 202
+        await human.until("CALL_CLOSED")
+        await agent.until(call_id, "colleague", state="left")
+        await seconds(agent, call_id, 5)
+        assert (await agent.http.post(f"/v1/calls/{call_id}/take-back")).status_code == 409
+        await caller.command("hangup")
+        await agent.call_in_state("ended", call_id)
+    assert hears(human, CALLER) and not hears(human, HUMAN), "the human heard the agent, an echo"
+    talked = hears(caller, HUMAN)
+    assert talked, "the caller does not hear the human"
+    assert hears(caller, CALLER, after=talked), "the agent, an echo, has not come back"
+
+
+async def test_an_agent_that_steps_in_is_heard_by_both(tmp_path: Path, agent: Service) -> None:
+    async with phones(tmp_path, agent) as (caller, human, call_id):
+        await transfer(agent, call_id, human, "bridged", listen=True)
+        assert (await agent.http.post(f"/v1/calls/{call_id}/step-in")).status_code == 202
+        await seconds(agent, call_id, 6)
+        await human.command("hangup")
+        await caller.until("CALL_CLOSED")
+        await agent.call_in_state("ended", call_id)
+    # The agent, an echo, says again what the caller says: the human hears it twice, the caller with the human's voice.
+    assert last_score(human, CALLER) < 0.97
+    assert last_score(caller, CALLER) > 0.3 and last_score(caller, HUMAN) > 0.3
 
 
 async def test_baresip_calls_the_target_of_a_blind_transfer_itself(tmp_path: Path, agent: Service) -> None:
