@@ -104,7 +104,7 @@ async def measure(mailboxes: int) -> float:
 
 def pipecat_frame_us(cache: Path) -> float:
     """Microseconds a frame through seven processors of pipecat that pass it on; CPU time. Raises NotInstalledError."""
-    python = installed.python_with("pipecat-ai", PIPECAT, cache)
+    python = installed.python_with("pipecat-ai", PIPECAT, cache, built_here="docopt")
     program = [python, PROGRAMS / "pipecat_frames.py", str(PROCESSORS), str(PIPECAT_FRAMES)]
     return float(subprocess.run(program, check=True, capture_output=True, text=True).stdout.split()[-1])
 

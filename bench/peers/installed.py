@@ -7,14 +7,18 @@ from tempfile import gettempdir
 from typing import Final
 
 CACHE: Final = Path(gettempdir()) / "sipagent-peers"
+INSTALL_S: Final = 900
 
 
 class NotInstalledError(Exception):
     """Why a peer cannot be had here, in one line."""
 
 
-def python_with(package: str, version: str, folder: Path) -> Path:
-    """The interpreter of a virtual environment under `folder` that holds the package; made when it is not there yet."""
+def python_with(package: str, version: str, folder: Path, built_here: str = ":none:") -> Path:
+    """The interpreter of a virtual environment under `folder` that holds the package; made when it is not there yet.
+
+    Everything comes as a wheel, but for the packages in `built_here`, of which there is none.
+    """
     home = folder / f"{package}-{version}-py{sys.version_info.major}{sys.version_info.minor}"
     python = home / "bin" / "python"
     done = home / "complete"
@@ -22,11 +26,14 @@ def python_with(package: str, version: str, folder: Path) -> Path:
         return python
     steps = (
         [sys.executable, "-m", "venv", str(home)],
-        [str(python), "-m", "pip", "install", "--quiet", "--only-binary", ":all:", f"{package}=={version}"],
+        [
+            *(str(python), "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "--no-binary", built_here),
+            f"{package}=={version}",
+        ],
     )
     for step in steps:
         try:
-            ran = subprocess.run(step, capture_output=True, text=True, timeout=300, check=False)
+            ran = subprocess.run(step, capture_output=True, text=True, timeout=INSTALL_S, check=False)
         except (OSError, subprocess.TimeoutExpired) as problem:
             raise NotInstalledError(f"{package} {version}: {problem}") from problem
         if ran.returncode:
