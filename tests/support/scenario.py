@@ -223,7 +223,12 @@ def _recv(step: Recv, keep: bool, number: int) -> str:
     for expression, inverse in ((step.has, ""), (step.lacks, ' check_it_inverse="true"')):
         if expression:
             check = inverse or ' check_it="true"'
-            actions += f'<ereg regexp="{expression}" search_in="msg"{check} assign_to="c{number}"/>'
+            actions += f'<ereg regexp="{_quoted(expression)}" search_in="msg"{check} assign_to="c{number}"/>'
     references = f'<Reference variables="c{number}"/>' if step.has or step.lacks else ""
     body = f"<action>{actions}</action>" if actions else ""
     return f"<recv {attributes}>{body}</recv>{references}"
+
+
+def _quoted(expression: str) -> str:
+    """An expression within an attribute: a quotation mark of its own would end it, and the rest be forgotten."""
+    return expression.replace('"', "&quot;")
