@@ -60,6 +60,9 @@ class Plane:
         self.ready.set()
         self.closed: list[int] = []
 
+    def pacing_ms(self) -> float:
+        return 0.0
+
     def send(self, command: media.Command) -> None:
         if isinstance(command, media.OpenRow):
             self.table.active[command.row], self.table.generation[command.row] = 1, command.generation
