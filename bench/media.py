@@ -8,11 +8,14 @@ ring by a worker process, mixed, encoded, paced and sent. The floor is `floor.c`
 
 import argparse
 import json
-from typing import Any
+from typing import Any, Final
 
 from bench.loadgen import Compiled
 from bench.rig import Rig, floor
 from bench.stages import stages
+
+PACKETS_PER_S: Final = 50
+KEPT_UP: Final = 0.99  # else it is the machine that was measured, not the plane
 
 
 def measure(calls: int, io: str, seconds: float) -> dict[str, Any]:
@@ -25,6 +28,7 @@ def measure(calls: int, io: str, seconds: float) -> dict[str, Any]:
     finally:
         rig.close()
     dropped = sum(value for name, value in figures.counters.items() if name.startswith("dropped_"))
+    sent, due = figures.far["sent"], int(calls * seconds * PACKETS_PER_S)
     return {
         "calls": calls,
         "io": figures.io,
@@ -34,7 +38,15 @@ def measure(calls: int, io: str, seconds: float) -> dict[str, Any]:
         "pacing_ms": figures.far["pacing_ms"],
         "added_delay_ms": {name: round(value, 2) for name, value in figures.age_ms.items()},
         "echo_ms": figures.far["echo_ms"],
-        "lost": figures.counters["lost"] + figures.far["sequence_gaps"],
+        # Packets on their way: what the far ends should have sent, did send, what arrived of that and what came back.
+        "packets": {
+            "due": due,
+            "sent": sent,
+            "arrived": figures.counters["packets_received"],
+            "returned": figures.far["received"],
+        },
+        "far_ends_kept_up": min(sent, figures.far["received"]) > KEPT_UP * due,
+        "lost": max(sent - figures.counters["packets_received"], 0) + figures.far["sequence_gaps"],
         "dropped": dropped,
         "sequence_gaps": figures.far["sequence_gaps"],
         "timestamp_gaps": figures.far["timestamp_gaps"],

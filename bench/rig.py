@@ -3,6 +3,7 @@
 import multiprocessing
 import multiprocessing.reduction
 import os
+import resource
 import socket
 import subprocess
 import time
@@ -23,6 +24,8 @@ from sipagent.rtp.table import COUNTERS, PLANE_COUNTERS, CallTable
 PORTS = range(10000, 32768)  # below those that Linux hands out to sockets that name none
 WARM_UP_S = 2.0
 OPENING_S = 60.0
+FILES_PER_CALL = 3  # of the plane: RTP to anybody, RTP to the far end, RTCP
+SPARE_FILES = 100
 EVENTS = ((101, 8000),)  # as nearly every trunk negotiates them: tones are listened for only where it does not
 
 
@@ -53,11 +56,21 @@ def free_ports(calls: int) -> tuple[int, int]:
     raise RuntimeError(f"no {4 * calls} ports in a row are free in {PORTS}")
 
 
+def allow_files(calls: int) -> None:
+    """Let the processes open as many files as `calls` take; RuntimeError when that is not allowed."""
+    needed = FILES_PER_CALL * calls + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < needed:
+        raise RuntimeError(f"{calls} calls take {needed} open files, {hard} are allowed: raise ulimit -Hn")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
+
+
 class Rig:
     """A plane of `calls` rows with an echo; `figures` puts it under load."""
 
     def __init__(self, calls: int, io: str = "auto", with_echo: bool = True, tick_ms: int = 5) -> None:
         self.calls = calls
+        allow_files(calls)
         context = multiprocessing.get_context("forkserver")
         self.table, self._table_fd = CallTable.create(calls)
         self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -171,6 +184,7 @@ class Rig:
 def floor(compiled: Compiled, calls: int, seconds: float) -> float:
     """Processor time in µs per packet received and sent by the bare C echo."""
     here, there = free_ports(calls)
+    allow_files(calls)
     echoing = subprocess.Popen(
         [compiled.program("floor"), str(calls), str(here), str(there)], stdout=subprocess.PIPE, text=True
     )
