@@ -101,19 +101,6 @@ class MediaPlane:
         """Rows in use."""
         return int(np.count_nonzero(self.table.active))
 
-    def pacing_ms(self) -> float:
-        """How late 99 % of the ticks of the last ten seconds began at most, or how long there has been none."""
-        table = self.table.plane
-        stalled_ms = (time.monotonic_ns() - int(table[PLANE_COUNTER["heartbeat_ns"]])) / 1e6
-        if self.ready.is_set() and stalled_ms > STALLED_AFTER_S * 1000:
-            return stalled_ms
-        return int(table[PLANE_COUNTER["pacing_p99_us"]]) / 1000
-
-    @property
-    def calls(self) -> int:
-        """Rows in use."""
-        return int(np.count_nonzero(self.table.active))
-
     def gauges(self, row: int) -> dict[str, float]:
         """Live quality figures of a row, by name."""
         return {name: round(float(self.table.gauges[row, index]), 3) for name, index in GAUGE.items()}
