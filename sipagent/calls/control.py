@@ -35,7 +35,7 @@ class CallControl:
         self._redirects = Redirects(life, self.outbound)
         self.changes = Changes(life)
         self.transfers = Transfers(life, Companions(life, self.outbound))
-        self._referred = Referred(life, self.transfers)
+        self._referred = Referred(life, self.transfers, self.outbound.signing)
         self.inbound = inbound = Inbound(life)
         self.early = EarlyMedia(life)
         self._media = MediaEvents(life)

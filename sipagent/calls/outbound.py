@@ -49,6 +49,8 @@ class Outbound:
         self._life.captures.tell(call)
 
     def _invite(self, call: Call, to: str, headers: sip.HeaderList = (), redirected: str = "") -> str:
+        shown, called = call.party.from_number, call.party.to_number
+        identity = self.signing.headers(call.trunk, shown, called, foreign=bool(call.companion_of))
         return self._life.engine.place(
             sip.PlaceCall(
                 to,
@@ -56,7 +58,7 @@ class Outbound:
                 self._life.live[call.id].body,
                 from_user=call.party.from_number,
                 from_name=call.party.from_name,
-                headers=(*self.signing.headers(call), *headers),
+                headers=(*identity, *headers),
                 addressed_to=call.party.to_number,
                 redirected=redirected,
             )

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from sipagent.calls.call import Call, CallState
 from sipagent.calls.lifecycle import Lifecycle
 from sipagent.calls.negotiation import MediaSession
+from sipagent.calls.signing import Signing
 from sipagent.calls.transfer import Transfers
 from sipagent.errors import LocalError, ParseError, RemoteError
 from sipagent.sip import engine as sip
@@ -28,8 +29,8 @@ class Move:
 class Referred:
     """All moves under way, by the handle of the new dialog."""
 
-    def __init__(self, life: Lifecycle, transfers: Transfers) -> None:
-        self._life, self._transfers = life, transfers
+    def __init__(self, life: Lifecycle, transfers: Transfers, signing: Signing) -> None:
+        self._life, self._transfers, self._signing = life, transfers, signing
         self._moves: dict[str, Move] = {}
 
     @property
@@ -59,6 +60,7 @@ class Referred:
         call.note("refer", to=to)
         trunk = call.trunk.name if call.trunk else ""
         agent = call.party.to_number if call.party.direction == "inbound" else call.party.from_number
+        headers = (*self._signing.headers(call.trunk, agent, to), *headers)
         try:
             handle = self._life.engine.place(
                 sip.PlaceCall(to, trunk, session.offer(), from_user=agent, headers=headers)

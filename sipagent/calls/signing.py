@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from sipagent.calls.call import Call
 from sipagent.errors import ConfigError
 from sipagent.service.config.tree import Trunk
 from sipagent.sip.engine import HeaderList
@@ -25,20 +24,22 @@ class Signing:
         self._keys: dict[tuple[str, int], EllipticCurvePrivateKey] = {}  # by path and time of change
         self.signed: dict[str, int] = {}  # calls by attestation; "unsigned" where that was not possible
 
-    def headers(self, call: Call) -> HeaderList:
-        """Date and Identity of a call that is about to be placed; () without a key."""
-        trunk = call.trunk
+    def headers(self, trunk: Trunk | None, caller: str, called: str, foreign: bool = False) -> HeaderList:
+        """Date and Identity of a call that is about to be placed; () without a key.
+
+        `caller` is the number that is shown, `foreign` says that it is one of those who called us.
+        """
         if trunk is None or not trunk.stir_key:
             return ()
         from sipagent.stir.sign import SigningKey, sign_call  # with a key only: it takes time to load
 
-        attest = attestation(trunk, call.party.from_number, foreign=bool(call.companion_of))
+        attest = attestation(trunk, caller, foreign)
         headers: HeaderList = ()
         try:
             signing = SigningKey(self._key(trunk.stir_key), trunk.stir_x5u, origin(trunk))
-            headers = sign_call(signing, call.party.from_number, call.party.to_number, attest, int(time.time()))
+            headers = sign_call(signing, caller, called, attest, int(time.time()))
         except ConfigError as problem:
-            log.error("call is not signed", call_id=call.id, field=problem.field, problem=problem.problem)
+            log.error("call is not signed", trunk=trunk.name, field=problem.field, problem=problem.problem)
         label = attest if headers else "unsigned"
         self.signed[label] = self.signed.get(label, 0) + 1
         return headers

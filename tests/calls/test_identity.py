@@ -248,6 +248,18 @@ async def test_a_call_by_a_trunk_with_a_key_is_signed_and_passes_our_own_check(
     assert board.control.outbound.signing.signed == {"A": 1}
 
 
+async def test_a_call_that_the_far_end_asks_us_to_move_is_signed_too(tmp_path: Path) -> None:
+    board = Board(msgspec.structs.replace(signing_config(tmp_path), sip=Sip(refer="allow")))
+    call = calling(board)
+    assert call is not None
+    board.says(messages.Accept(call.id))
+    board.control.on_engine(sip.Confirmed("in1"))
+    board.life.connect(call)
+    board.control.on_engine(sip.TransferRequested("in1", "sip:+12155550000@127.0.0.1:5099", ""))
+    assert [name for name, _ in board.placed()[1].headers] == ["Date", "Identity"]
+    assert board.control.outbound.signing.signed == {"B": 1}, "it shows the number that was called, not the trunk's own"
+
+
 async def test_a_call_without_a_key_or_a_number_is_not_signed(tmp_path: Path) -> None:
     assert placed(Board()).headers == ()
     board = Board(signing_config(tmp_path))

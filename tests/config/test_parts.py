@@ -1,5 +1,9 @@
+from pathlib import Path
+
 from sipagent.service.config.parts import engine_settings, media_options
-from sipagent.service.config.tree import Config, Limits, Media, Sip, Trunk
+from sipagent.service.config.tree import Config, Limits, Media, Records, Sip, Trunk
+from sipagent.service.supervisor import make_engine
+from sipagent.sip.native import NativeEngine
 
 
 def test_servers_become_sip_uris() -> None:
@@ -15,6 +19,21 @@ def test_engine_settings_do_not_show_a_password() -> None:
     assert settings.trunks[0].password == "geheim"
     assert settings.keepalive_s == 7
     assert "geheim" not in repr(settings)
+
+
+def test_a_restarted_service_is_the_same_instance_to_its_registrars(tmp_path: Path) -> None:
+    config = Config(records=Records(directory=str(tmp_path)))
+    engines = [make_engine(config) for _ in range(2)]
+    kept = (tmp_path / "instance-id").read_text().strip()
+    for engine in engines:
+        assert isinstance(engine, NativeEngine)
+        assert engine._settings.instance_id == kept
+
+
+def test_keepalive_and_outbound_are_the_operators_choice() -> None:
+    settings = engine_settings(Config(sip=Sip(keepalive="stun"), trunk=(Trunk("a", "a", sip_outbound=False),)))
+    assert settings.keepalive == "stun"
+    assert not settings.trunks[0].sip_outbound
 
 
 def test_one_plane_has_two_rows_for_each_call() -> None:
