@@ -164,7 +164,7 @@ async def _good_call(agent: Service) -> bool:
 async def measure(messages: int, seed: int) -> dict[str, Any]:
     """A service of its own, and the storm on it."""
     with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
-        async with service(Path(folder), CONFIG.format(calls=CALLS), ports=4 * CALLS) as agent:
+        async with service(Path(folder), CONFIG.format(calls=CALLS), 4 * CALLS, start_seconds=300) as agent:
             return await fuzz(agent, messages, seed)
 
 
