@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+MAX_WAITING: Final = 256  # for certificates, all callers together; each for three seconds at most
 Then = Callable[[sip.IncomingCall, Verdict], None]
 
 
@@ -44,6 +45,8 @@ class Screening:
             return
         claimed = claims_of(event)
         verdict = self._verifier.at_once(claimed, time.time())
+        if verdict is None and len(self._waiting) >= MAX_WAITING:
+            verdict = Verdict("failed", status=BAD_IDENTITY_INFO, reason="too many callers wait for certificates")
         if verdict is not None:
             self._tell(event, verdict, then)
             return

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sipagent.calls import screening
 from sipagent.calls.call import Call
 from sipagent.calls.screening import claims_of
 from sipagent.calls.signing import attestation
@@ -177,6 +178,21 @@ async def test_a_slow_certificate_delays_its_own_caller_alone(checked: Callable[
         assert board.life.calls.by_handle("in1") is None, "who gave up is not admitted afterwards"
         assert board.engine.to("in1") == []
         assert board.control.inbound.screening.handles == frozenset()
+
+
+async def test_no_more_callers_wait_than_we_can_hold(
+    checked: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screening, "MAX_WAITING", 2)
+    async with Silent() as silent:
+        board = Board(checked("require", silent.host))
+        signed = SIGNING.headers(CALLER, CALLED, time.time(), url=f"https://{silent.host}/")
+        for handle in ("in1", "in2", "in3"):
+            calling(board, *signed, handle=handle)
+        assert board.engine.to("in3")[0][:2] == ("reject", 436)
+        assert board.control.inbound.screening.handles == {"in1", "in2"}
+        await board.control.inbound.screening.close()
+        assert board.engine.to("in1") == board.engine.to("in2") == []
 
 
 async def test_a_caller_who_waited_meets_a_full_house(checked: Callable[..., Config]) -> None:

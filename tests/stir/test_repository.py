@@ -74,6 +74,13 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     return made.certificate, *made.issue("web", "DNS:localhost")
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with much to do may take long over TLS."""
+    monkeypatch.setattr(repository, "STEP_S", 30.0)
+    monkeypatch.setattr(repository, "FETCH_S", 60.0)
+
+
 @contextlib.asynccontextmanager
 async def line_to(tls: Tls, folder: Path, allowed: bool = True) -> AsyncIterator[Line]:
     web = Web(tls)
