@@ -23,5 +23,7 @@ def test_calls_for_which_too_few_files_are_allowed_are_refused_with_the_numbers(
 
 def test_far_ends_that_nobody_answers_have_sent_and_got_nothing_back() -> None:
     local = free_port(count=20)
-    far = result(generate(Compiled(), 5, local, local + 10, 1.0, 0.2))
+    compiled = Compiled()
+    far = result(generate(compiled, 5, local, local + 10, 1.0, 0.2))
+    compiled.close()
     assert 200 <= far["sent"] <= 251 and far["received"] == 0
