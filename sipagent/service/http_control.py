@@ -15,8 +15,17 @@ from sipagent.service import messages
 from sipagent.service.config.tree import Route, Trunk
 from sipagent.service.metrics import families, identity
 from sipagent.sip import ladder, ladder_svg
-from sipagent.sip.engine import RegistrationState
+from sipagent.sip.engine import RegistrationChanged, RegistrationState
 from sipagent.sip.ladder import Message
+
+
+def _distance(registration: RegistrationChanged | None) -> int:
+    """How far a trunk is from taking a call: 0 = registered, or it need not be; 1 = about to; 2 = neither."""
+    if registration is None or registration.state in (RegistrationState.REGISTERED, RegistrationState.DISABLED):
+        return 0
+    if registration.expires_s > 0:
+        return 0  # its refresh failed, the binding still holds
+    return 1 if registration.state is RegistrationState.REGISTERING else 2
 
 
 class HttpControl:
@@ -223,11 +232,17 @@ class HttpControl:
         return call
 
     def _trunk(self, name: str) -> Trunk:
-        trunks = self._life.config.trunk
-        found = next((trunk for trunk in trunks if not name or trunk.name == name), None)
-        if found is None:
+        trunks = [trunk for trunk in self._life.config.trunk if not name or trunk.name == name]
+        if not trunks:
             raise Refused(Refusal.NO_SUCH_TRUNK, f"no trunk {name!r}" if name else "no trunk is configured")
-        return found
+        if name:
+            return trunks[0]  # whoever names one knows why
+        states = self._life.engine.registrations()
+        best = min(trunks, key=lambda trunk: _distance(states.get(trunk.name)))
+        if _distance(states.get(best.name)) > 1:
+            retry = self._life.config.limits.retry_after_seconds
+            raise Refused(Refusal.TRUNK_UNAVAILABLE, "no trunk is registered", retry)
+        return best
 
     def _route(self, request: CallRequest, trunk: Trunk) -> Route:
         if request.brain:
