@@ -1,6 +1,7 @@
 """`sipagent demo`: a trunk, a caller and the service on this machine; what they say is printed while they say it."""
 
 import asyncio
+import importlib.util
 import json
 import os
 import secrets
@@ -18,15 +19,18 @@ from rich.console import Console
 
 from sipagent.demo import report, script
 from sipagent.demo.registrar import Registrar
+from sipagent.errors import ConfigError, LocalError
 
 EXAMPLES: Final = Path(__file__).resolve().parents[1] / "examples"
 HOST: Final = "127.0.0.1"
 CALLER: Final = "+4930111222"
-START_S: Final = 60.0  # models are loaded and checked on the first start
+START_S: Final = 120.0  # models are loaded and checked on the first start
 CALL_S: Final = 120.0
 
-CONFIG: Final = """\
-# Written by `sipagent demo`; a copy of this is a good start for a service of your own.
+MADE_BY: Final = "# Written by `sipagent demo`"
+CONFIG: Final = (
+    MADE_BY
+    + """; a copy of this is a good start for a service of your own.
 [sip]
 listen = ["udp:{sip_address}"]
 accept_unknown_sources = {open_door}
@@ -62,6 +66,7 @@ max_calls = 4
 [records]
 directory = "{folder}/records"
 """
+)
 
 TRUNK: Final = """\
 [[trunk]]
@@ -80,7 +85,9 @@ class Demo:
         self.folder = folder.resolve()
         self.console = console
         self._http = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(self.folder / "http.sock")), base_url="http://sipagent"
+            transport=httpx.AsyncHTTPTransport(uds=str(self.folder / "http.sock")),
+            base_url="http://sipagent",
+            timeout=30,  # on a machine that is busy loading models
         )
 
     @asynccontextmanager
@@ -93,7 +100,11 @@ class Demo:
                 sys.executable, "-m", "sipagent", "serve", "--config", str(path), stdout=log, stderr=log
             )
             try:
-                await self._until_ready(process)
+                try:
+                    await asyncio.wait_for(self._until_ready(process), START_S)
+                except TimeoutError as error:
+                    log_file = self.folder / "service.log"
+                    raise LocalError(f"the service was not ready within {START_S:.0f} s; see {log_file}") from error
                 yield
             finally:
                 if process.returncode is None:
@@ -101,16 +112,15 @@ class Demo:
                 await process.wait()
 
     async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
-        async with asyncio.timeout(START_S):
-            while True:
-                if process.returncode is not None:
-                    raise RuntimeError(f"the service did not start; see {self.folder / 'service.log'}")
-                try:
-                    if (await self._http.get("/readyz")).status_code == 200:
-                        return
-                except httpx.TransportError:
-                    pass
-                await asyncio.sleep(0.1)
+        while True:
+            if process.returncode is not None:
+                raise LocalError(f"the service did not start; see {self.folder / 'service.log'}")
+            try:
+                if (await self._http.get("/readyz")).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.1)
 
     async def health(self) -> dict[str, Any]:
         """What /healthz says."""
@@ -217,14 +227,17 @@ async def play(folder: Path, console: Console) -> dict[str, Any]:
     known: set[str] = set()
     console.print("starting the service …")
     async with demo.service(config):
-        await asyncio.wait_for(registrar.arrival("agent"), START_S)
+        try:
+            await asyncio.wait_for(registrar.arrival("agent"), START_S)
+        except TimeoutError:
+            return {"registered": False, "calls": []}
         console.print(f"registered at the demo trunk on {HOST}:{port}; a caller (pjsua2) dials the agent")
         account = {"from": f"sip:{CALLER}@{HOST}:{port}"}
         caller = await demo.caller(script.STEPS, "call", to=f"sip:agent@{HOST}:{port}", **account)
         async with asyncio.timeout(CALL_S):
             story = await demo.follow(await demo.next_call(known))
             await caller.wait()
-        calls.append(story.as_json(await demo.keep(story, "call")))
+        calls.append(story.as_json((await demo.keep(story, "call")).recording))
         console.print("now a program has the agent phone the caller: POST /v1/calls")
         account |= {"registrar": f"sip:{HOST}:{port}", "username": CALLER, "password": password}
         called = await demo.caller(script.CALLBACK_STEPS, "callback", answer=True, **account)
@@ -233,7 +246,7 @@ async def play(folder: Path, console: Console) -> dict[str, Any]:
             await demo.place(CALLER, "reminder:Reminder", {"name": "Peter", "day": "Tuesday", "time": "ten o'clock"})
             story = await demo.follow(await demo.next_call(known))
             await called.wait()
-        calls.append(story.as_json(await demo.keep(story, "callback")))
+        calls.append(story.as_json((await demo.keep(story, "callback")).recording))
     registrar.stop()
     return {"registered": True, "calls": calls}
 
@@ -264,21 +277,45 @@ async def _follow_and_keep(demo: Demo, call: dict[str, Any]) -> None:
 def run(as_json: bool, wait_for_softphone: bool, output: Path) -> None:
     """What the command line calls."""
     console = Console(quiet=as_json, soft_wrap=True)
-    shutil.rmtree(output, ignore_errors=True)
-    output.mkdir(parents=True)
+    _check_packages(wait_for_softphone)
+    _empty(output)
     if wait_for_softphone:
         try:
             asyncio.run(listen(output, console))
         except KeyboardInterrupt:
             return
         return
-    result = asyncio.run(play(output, console))
+    try:
+        result = asyncio.run(play(output, console))
+    except TimeoutError as error:
+        logs = f"service.log, call.log and callback.log in {os.path.relpath(output)}/ say more"
+        raise LocalError(f"a call of the demo did not come about or did not end in time; {logs}") from error
     if as_json:
         print(json.dumps(result, indent=2))
-    else:
+    if not result["registered"]:
+        raise LocalError(f"the service did not register within {START_S:.0f} s; see {output / 'service.log'}")
+    if not as_json:
         console.print(
             f"recording, transcript, picture, SIP ladder (SVG) and packets (pcapng) are in {os.path.relpath(output)}/"
         )
+
+
+def _check_packages(wait_for_softphone: bool) -> None:
+    """Raise ConfigError for a package without which the demo would fail halfway."""
+    needed = [("hibari", "offline"), ("ctranslate2", "offline"), ("tokenizers", "offline"), ("matplotlib", "demo")]
+    for module, extra in needed if wait_for_softphone else [*needed, ("pjsua2", "demo")]:
+        if importlib.util.find_spec(module) is None:
+            raise ConfigError("demo", f"the package {module} is missing", f"pip install 'sipagent[{extra}]'")
+
+
+def _empty(folder: Path) -> None:
+    """Make an empty folder in place of what an earlier demo left; whatever else is there, is somebody's."""
+    written = folder / "sipagent.toml"
+    ours = written.is_file() and written.read_text(encoding="utf-8").startswith(MADE_BY)
+    if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError("--output", f"{folder} is no folder of an earlier demo", "name another one, or empty it")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
 
 def free_port(host: str = HOST) -> int:

@@ -48,20 +48,30 @@ class CallReport:
             turn["response_ms"] = round(timing["response_ms"])
         return turns
 
+    def pauses(self) -> list[tuple[float, float]]:
+        """From the end of what the caller said to the agent's first sound, (second, second) on the recording's line."""
+        found: list[tuple[float, float]] = []
+        response_s = 0.0
+        for event in self.events:
+            if event["type"] == "turn":
+                response_s = event["response_ms"] / 1000
+            elif response_s and event["type"] == "transcript" and event["role"] == "assistant":
+                answer_s = event["at_ms"] / 1000
+                found.append((answer_s - response_s, answer_s))
+                response_s = 0.0
+        return found
+
     def outcome(self) -> str:
         """The named outcome, "" while the call lasts."""
         return next((event["outcome"] for event in self.events if event.get("state") == "ended"), "")
 
-    def as_json(self, kept: Kept) -> dict[str, Any]:
+    def as_json(self, recording: str) -> dict[str, Any]:
         """The call in the form that `sipagent demo --json` prints."""
         return {
-            "direction": self.direction,
             "turns": self.turns(),
             "barge_ins": len(self.of("barge_in")),
             "dtmf": "".join(event["digit"] for event in self.of("dtmf")),
-            "recording": kept.recording,
-            "ladder": kept.ladder,
-            "packets": kept.packets,
+            "recording": recording,
             "outcome": self.outcome(),
         }
 
@@ -87,7 +97,7 @@ def write_ladder(drawing: str, path: Path) -> str:
 
 
 def draw(report: CallReport, recording: Path, picture: Path) -> None:
-    """Both waveforms on one time line, with transcript lines, barge-ins and keys where they happened."""
+    """Both waveforms on one time line, with transcript lines, turns, barge-ins and keys where they happened."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -102,9 +112,13 @@ def draw(report: CallReport, recording: Path, picture: Path) -> None:
         axis.set_ylim(-1, 1)
         axis.set_ylabel("caller" if role == "user" else "agent")
         for number, event in enumerate(e for e in report.of("transcript") if (e["role"] == "user") == (role == "user")):
-            axis.text(
-                event["at"] - start, 0.9 - 0.14 * (number % 3), event["text"][:60], fontsize=7, ha="right", va="top"
-            )
+            height = 0.9 - 0.14 * (number % 3)
+            axis.text(event["at_ms"] / 1000, height, event["text"], fontsize=7, va="top", clip_on=True)
+    for ended_s, answered_s in report.pauses():
+        for axis in axes:
+            axis.axvspan(ended_s, answered_s, color="orange", alpha=0.25, linewidth=0)
+        milliseconds = f"{1000 * (answered_s - ended_s):.0f} ms"
+        axes[0].text(answered_s, -0.7, milliseconds, color="darkorange", fontsize=8, ha="right")
     for event in report.of("barge_in"):
         for axis in axes:
             axis.axvline(event["at"] - start, color="red", linestyle="--", linewidth=1)
