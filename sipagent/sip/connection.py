@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from sipagent.errors import ParseError
 from sipagent.sip.flow import Flow
 from sipagent.sip.framing import StreamFramer
 
@@ -56,11 +55,7 @@ class Connection(asyncio.Protocol):
             return
         self._cancel_patience()
         pings = self._framer.pings
-        try:
-            messages = self._framer.feed(data)
-        except ParseError:
-            self.close()
-            return
+        messages = self._framer.feed(data)
         if self._framer.pings > pings:
             self.send(b"\r\n")
         for message in messages:

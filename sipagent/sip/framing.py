@@ -2,7 +2,6 @@
 
 import re
 
-from sipagent.errors import ParseError
 from sipagent.sip.message import MAX_BODY_BYTES, MAX_HEADER_BYTES
 
 _LENGTH = re.compile(rb"^(?:content-length|l)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
@@ -26,7 +25,7 @@ class StreamFramer:
         return len(self._buffer) > 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The messages that are complete now. ParseError when the far end does not speak SIP."""
+        """The messages that are complete now."""
         if self.broken:
             return []
         self._buffer += data
@@ -35,8 +34,9 @@ class StreamFramer:
             self._skip_keepalive()
             end = self._buffer.find(b"\r\n\r\n")
             if end < 0:
-                if len(self._buffer) > MAX_HEADER_BYTES:
-                    raise ParseError("the end of a header section", MAX_HEADER_BYTES)
+                if len(self._buffer) > MAX_HEADER_BYTES:  # hand over what there is, to be counted and refused
+                    self.broken = True
+                    found.append(bytes(self._buffer[: MAX_HEADER_BYTES + 1]))
                 break
             length = self._body_length(end)
             total = end + 4 + length

@@ -12,6 +12,7 @@ from sipagent.sip import header
 from sipagent.sip.bindings import contact_user, first_hop, server_uri
 from sipagent.sip.call_state import CallState
 from sipagent.sip.core import UserAgent
+from sipagent.sip.drop_log import DropLog
 from sipagent.sip.engine import (
     EngineEvent,
     EngineSettings,
@@ -57,6 +58,7 @@ class NativeEngine:
         self._agent = UserAgent(settings, self, self._trunk_of, timers)
         self._transports.on_stun = self._on_stun
         self._transports.on_refused = lambda counter: self._agent.layer.stats.update((counter,))
+        self._drops = DropLog(self._agent.layer.stats, _tell_dropped)
         self._on_event: EventHandler | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -263,6 +265,7 @@ class NativeEngine:
         decision = self._guard.screen(data, flow.remote[0], now)
         if decision.action is not Action.PASS:
             self._agent.layer.stats[f"guard_{decision.reason}"] += 1
+            self._drops.note(f"guard_{decision.reason}", flow.remote[0], now)
         if decision.action is not Action.DROP:
             fault = RemoteError(decision.status, "") if decision.action is Action.REFUSE else None
             try:
@@ -271,6 +274,7 @@ class NativeEngine:
                 # one message must never take the other calls along
                 self._agent.layer.stats["internal_errors"] += 1
                 _log.exception("message_failed", source=flow.remote[0])
+            self._drops.look(flow.remote[0], now)
             self._flush()
 
     def _on_stun(self, data: bytes, source: tuple[str, int]) -> None:
@@ -418,3 +422,7 @@ class NativeEngine:
             if host not in ("0.0.0.0", "::"):
                 return host
         return self._transports.local_address("192.0.2.1")  # towards the default route (RFC 5737: nobody's address)
+
+
+def _tell_dropped(why: str, source: str, hushed: int) -> None:
+    _log.warning("message is not taken", why=why, source=source, as_many_before=hushed)

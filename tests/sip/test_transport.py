@@ -5,8 +5,9 @@ import socket
 from typing import cast
 
 import pytest
+import structlog
 
-from sipagent.errors import ConfigError, ParseError
+from sipagent.errors import ConfigError
 from sipagent.sip import stun, transport
 from sipagent.sip.engine import (
     Answered,
@@ -21,6 +22,7 @@ from sipagent.sip.engine import (
 from sipagent.sip.framing import StreamFramer
 from sipagent.sip.native import NativeEngine
 from tests.sip.support import SDP, station
+from tests.support.ports import free_port
 
 A, B = 25800, 25802
 
@@ -51,9 +53,44 @@ def test_framer_cuts_messages_and_counts_keepalives() -> None:
 @pytest.mark.rfc("3261", "18.3", "SHOULD", role="both", text="a stream that cannot be framed is closed")
 def test_framer_gives_up_on_endless_headers() -> None:
     framer = StreamFramer()
-    with pytest.raises(ParseError):
-        for _ in range(50):
-            framer.feed(b"X: " + b"y" * 1000 + b"\r\n")
+    found = [message for _ in range(50) for message in framer.feed(b"X: " + b"y" * 1000 + b"\r\n")]
+    assert framer.broken
+    assert len(found) == 1, "what there was is handed over, to be refused"
+    assert len(found[0]) < 34_000
+
+
+async def ask(port: int, data: bytes, transport: str = "udp", wait_s: float = 10.0) -> str:
+    """The start line of what comes back, "" for nothing or a closed connection."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM) as sock:
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, ("127.0.0.1", port))
+        await loop.sock_sendall(sock, data)
+        try:
+            return (await asyncio.wait_for(loop.sock_recv(sock, 65536), wait_s)).split(b"\r\n")[0].decode()
+        except (TimeoutError, ConnectionResetError):
+            return ""
+
+
+async def test_bad_input_gets_an_answer_or_silence_a_counter_and_one_line_and_changes_nothing_else() -> None:
+    port = free_port(tcp=True)
+    sound = options(port, 1, "UDP")
+    invite = sound.replace(b"OPTIONS", b"INVITE")
+    big = invite.replace(b"/UDP", b"/TCP").replace(b"Content-Length: 0", b"Content-Length: 70000") + bytes(70_000)
+    with structlog.testing.capture_logs() as logs:
+        async with station(port) as us:
+            assert await ask(port, b"\x16\x03\x01" + bytes(range(200)), wait_s=0.3) == ""
+            assert (await ask(port, invite[:150])).startswith("SIP/2.0 400 ")
+            assert (await ask(port, invite.replace(b"Length: 0", b"Length: 9"))).startswith("SIP/2.0 400 ")
+            assert await ask(port, big, "tcp") == "SIP/2.0 513 Message Too Large"
+            assert await ask(port, b"INVITE sip:a@b SIP/2.0\r\nX: " + b"y" * 70_000, "tcp") == ""
+            stats = us.engine.stats()
+            assert stats["malformed"] + stats["guard_too_many_headers"] == 5
+            assert (stats["calls"], stats["dialogs"], stats["transactions"]) == (0, 0, 0)
+            assert us.events == []
+            assert await ask(port, sound) == "SIP/2.0 200 OK"
+    told = [(line["why"], line["source"]) for line in logs if line["event"] == "message is not taken"]
+    assert sorted(told) == [("guard_too_many_headers", "127.0.0.1"), ("malformed", "127.0.0.1")]
 
 
 @pytest.mark.rfc(

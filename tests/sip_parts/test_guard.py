@@ -1,8 +1,11 @@
 """The gate: trunks by address, strangers by rate, scanners not at all, and limits before anything is parsed."""
 
+from collections import Counter
+
 import pytest
 
 from sipagent.errors import ConfigError
+from sipagent.sip.drop_log import DropLog
 from sipagent.sip.guard import SCANNERS, Action, Guard, GuardLimits
 
 INVITE = b"INVITE sip:100@x SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1\r\nUser-Agent: Phone 1.0\r\n\r\n"
@@ -143,3 +146,19 @@ def test_trunks_and_responses_are_not_limited():
     ours = guard(limits={"source_rate": 1.0, "source_burst": 1.0})
     assert all(ours.screen(INVITE, "198.51.100.7", 0.0).action is Action.PASS for _ in range(1000))
     assert all(ours.screen(b"SIP/2.0 200 OK\r\n\r\n", STRANGER, 0.0).action is Action.PASS for _ in range(1000))
+
+
+def test_what_is_dropped_is_told_at_once_and_then_seldom_with_its_number():
+    stats: Counter[str] = Counter()
+    told: list[tuple[str, str, int]] = []
+    log = DropLog(stats, lambda *what: told.append(what))
+    log.look("192.0.2.1", 0.0)
+    assert told == [], "nothing was dropped"
+    for number in range(1000):
+        stats["malformed"] += 1
+        log.look("192.0.2.1", number / 100)
+    assert told == [("malformed", "192.0.2.1", 0)]
+    stats["strangers"] += 1
+    stats["malformed"] += 1
+    log.look("192.0.2.2", 10.0)
+    assert told[1:] == [("malformed", "192.0.2.2", 999), ("strangers", "192.0.2.2", 0)]
