@@ -8,10 +8,10 @@ Offer ──► brain built, on_offer ──► Accept ──► Connected ─�
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import structlog
 
@@ -47,6 +47,7 @@ from sipagent.service.messages import (
 from sipagent.service.worker.answering import AnsweredCall
 from sipagent.service.worker.clip import read_clip
 from sipagent.service.worker.controls import Controls, plain
+from sipagent.service.worker.errands import Errands, Work, in_time
 from sipagent.service.worker.meeting import Meeting
 from sipagent.service.worker.models import Loaded, Models
 from sipagent.service.worker.notes import Notes
@@ -55,13 +56,8 @@ from sipagent.service.worker.wake import RowWatch
 
 log = structlog.get_logger(__name__)
 
-MAX_WORK: Final = 256  # things to do for a brain; a caller who presses keys faster than that loses the newest
 END_HOOK_S: Final = 5.0  # what on_end of a brain may take
-HOOK_S: Final = 15.0  # what a hook outside of an answer may take
 APOLOGY_S: Final = 8.0
-
-Result = TypeVar("Result")
-Work = Callable[[], Awaitable[None]]
 
 
 class CascadedCall:
@@ -78,7 +74,7 @@ class CascadedCall:
     ) -> None:
         self._offer, self._table, self._watch, self._models, self._send = offer, table, watch, models, send
         self._apology = apology
-        self._work: asyncio.Queue[Work] = asyncio.Queue(MAX_WORK)
+        self._errands = Errands()
         self._connected, self._ended = asyncio.Event(), asyncio.Event()
         self._end_reason = ""
         self._accepted = self._early_media = False
@@ -89,7 +85,7 @@ class CascadedCall:
         self._controls = Controls(
             offer,
             send,
-            self._post,
+            self._errands.post,
             self._say,
             self._play,
             self._answer_when_heard,
@@ -165,9 +161,9 @@ class CascadedCall:
                 if self._conversation is not None:
                     self._conversation.stop(reason)
             case DigitPressed(digit=digit, duration_ms=duration_ms):
-                self._post(lambda: self._digit(digit, duration_ms))
+                self._errands.post(lambda: self._digit(digit, duration_ms))
             case TextMessage(content_type=content_type, body=body):
-                self._post(lambda: self._text(content_type, body))
+                self._errands.post(lambda: self._text(content_type, body))
             case TransferResult(outcome=outcome):
                 self._controls.transfer_ended(outcome)
             case HoldChanged(held=held) if self._conversation is not None:
@@ -219,7 +215,7 @@ class CascadedCall:
             async with asyncio.TaskGroup() as group:
                 early = not self._controls.answered
                 first = partial(self._greet_early, brain, conversation, settings) if early else self._greeting
-                beside = [group.create_task(self._work_forever(first)), group.create_task(self._meeting.run())]
+                beside = [group.create_task(self._errands.run(first)), group.create_task(self._meeting.run())]
                 reason = await conversation.run()
                 for task in beside:
                     task.cancel()
@@ -233,15 +229,15 @@ class CascadedCall:
             self._send(self._last_word(self._controls.ending))
 
     async def _greet_early(self, brain: Brain, conversation: Conversation, settings: TalkSettings) -> None:
-        if text := await self._hook(brain.on_early_media()):
+        if text := await in_time(brain.on_early_media()):
             await conversation.say(text, interruptible=settings.pipeline.talk.greeting_interruptible)
 
     async def _greet(self, brain: Brain, conversation: Conversation, settings: TalkSettings) -> None:
         talk = settings.pipeline.talk
         if self._offer.resumed:
-            text = await self._hook(brain.on_resumed())
+            text = await in_time(brain.on_resumed())
         else:
-            text = await self._hook(brain.greeting()) or talk.greeting
+            text = await in_time(brain.greeting()) or talk.greeting
         if text:
             await conversation.say(text, interruptible=talk.greeting_interruptible)
 
@@ -258,29 +254,9 @@ class CascadedCall:
         self._notes.on_frame(frame)
         if isinstance(frame, Heard) and frame.interrupted and self._brain is not None:
             hook = self._brain.on_interrupted
-            self._post(lambda: self._hook(hook(frame.text)))
+            self._errands.post(lambda: in_time(hook(frame.text)))
 
     # ---- work for the brain, one thing after the other
-
-    def _post(self, work: Work) -> None:
-        try:
-            self._work.put_nowait(work)
-        except asyncio.QueueFull:
-            log.warning("too much to do for a brain, dropped")
-
-    async def _work_forever(self, first: Work) -> None:
-        await first()
-        while True:
-            await (await self._work.get())()
-
-    async def _hook(self, hook: Awaitable[Result]) -> Result | None:
-        """The result of a hook; None when it takes too long."""
-        try:
-            async with asyncio.timeout(HOOK_S):
-                return await hook
-        except TimeoutError:
-            log.warning("a hook of the brain took too long", seconds=HOOK_S)
-            return None
 
     async def _say(self, text: str) -> None:
         if self._conversation is not None:
@@ -309,14 +285,14 @@ class CascadedCall:
         self._answered_at = time.monotonic()
         early, self._controls.answered = not self._controls.answered, True
         if early and self._conversation is not None:
-            self._post(self._greeting)
+            self._errands.post(self._greeting)
 
     async def _digit(self, digit: str, duration_ms: int) -> None:
         if self._conversation is not None:
             await self._conversation.digit(digit, duration_ms)
 
     async def _text(self, content_type: str, body: str) -> None:
-        if self._brain is not None and (text := await self._hook(self._brain.on_text(content_type, body))):
+        if self._brain is not None and (text := await in_time(self._brain.on_text(content_type, body))):
             await self._say(text)
 
     async def _end_after_answer(self) -> None:

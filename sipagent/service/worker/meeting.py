@@ -27,12 +27,12 @@ from sipagent.pipeline.port import SpeechEvent
 from sipagent.rtp.port import RowPort
 from sipagent.rtp.table import FAR_END, OTHER_SIDE, CallTable
 from sipagent.service.messages import Colleague, ColleagueLeft, FromWorker, Join, StepIn, TakeBack, ToWorker, Whisper
+from sipagent.service.worker.errands import in_time
 from sipagent.service.worker.notes import Notes
 
 log = structlog.get_logger(__name__)
 
 RATE_HZ: Final = 8000
-HOOK_S: Final = 15.0  # what the brain may take to find words for a caller who comes back
 BEFORE_S: Final = 0.06  # of silence around a whisper, in which the gain falls …
 BEHIND_S: Final = 0.1  # … and in which the other side, a packet or two late, hears the end
 
@@ -211,13 +211,7 @@ class Meeting:
     async def _come_back(self, reason: str) -> None:
         if self._attached is not None:
             brain, conversation, *_ = self._attached
-            try:
-                async with asyncio.timeout(HOOK_S):
-                    text = await brain.on_colleague_left(reason)
-            except TimeoutError:
-                log.warning("a hook of the brain took too long", call_id=self._call_id, seconds=HOOK_S)
-                return
-            if text:
+            if text := await in_time(brain.on_colleague_left(reason)):
                 await conversation.say(text)
 
     def _overhear_no_more(self) -> None:
