@@ -20,6 +20,7 @@ _VIA = re.compile(
     r"SIP\s*/\s*(?P<version>[\d.]+)\s*/\s*(?P<protocol>[A-Za-z0-9.+_-]+)\s+"
     r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+)\s*(?::\s*(?P<port>\d{1,5}))?\s*"
 )
+MAX_PORT = 65_535
 _PARAMETER = re.compile(r"\s*;\s*(?P<name>[^\s;=,\"<>]+)(?:\s*=\s*(?P<value>\"(?:[^\"\\]|\\.)*\"|[^\s;,\"<>]*))?\s*")
 _CSEQ = re.compile(r"(\d+)\s+(\S+)")
 _URI_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -122,6 +123,8 @@ def parse_via(value: str) -> Via:
     if match is None:
         raise ParseError("a Via")
     port = int(match["port"]) if match["port"] else None
+    if port is not None and port > MAX_PORT:
+        raise ParseError("a port")
     return Via(match["protocol"].upper(), match["host"], port, parse_parameters(value[match.end() :]))
 
 
@@ -155,9 +158,15 @@ def parse_address(value: str) -> Address:
 def parse_uri(text: str) -> URI:
     """A sip, sips or tel URI by the library's grammar."""
     try:
-        return URI.parse(_without_headers(text))
+        parsed = URI.parse(_without_headers(text))
     except (ValueError, TypeError) as error:
         raise ParseError("a SIP URI") from error
+    if parsed.port is not None and not 0 < parsed.port <= MAX_PORT:
+        raise ParseError("a port")
+    labels = parsed.host.removesuffix(".").split(".") if parsed.host and parsed.host[0] != "[" else ()
+    if not all(0 < len(label) < 64 for label in labels):  # RFC 1035 §2.3.4
+        raise ParseError("a host")
+    return parsed
 
 
 def parse_cseq(value: str) -> tuple[int, str]:

@@ -6,11 +6,12 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sipagent.errors import ConfigError
 from sipagent.sip.connection import Connection
 from sipagent.sip.flow import Flow
-from sipagent.sip.header import bracketed
+from sipagent.sip.header import MAX_PORT, bracketed
 from sipagent.sip.public_address import StunQuery
 from sipagent.sip.stun import is_stun
 from sipagent.sip.tls import TlsSettings
@@ -184,7 +185,7 @@ class Transports:
         """Put bytes on a flow; False when it is gone."""
         if flow.protocol == "UDP":
             transport = self._udp.get(flow.listener)
-            if transport is None or transport.is_closing():
+            if transport is None or transport.is_closing() or not _can_be_sent_to(flow.remote):
                 return False
             transport.sendto(data, flow.remote)
             return True
@@ -280,6 +281,16 @@ class Transports:
             for key in [key for key, number in self._by_peer.items() if number == flow.connection]:
                 del self._by_peer[key]
             self.on_lost(flow)
+
+
+@lru_cache(4096)
+def _can_be_sent_to(remote: tuple[str, int]) -> bool:
+    """asyncio closes a UDP socket for good when it is given an address that is none."""
+    try:
+        ipaddress.ip_address(remote[0])
+    except ValueError:
+        return False
+    return 0 < remote[1] <= MAX_PORT
 
 
 class _Datagrams(asyncio.DatagramProtocol):

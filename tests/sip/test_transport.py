@@ -2,13 +2,14 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 from typing import cast
 
 import pytest
 import structlog
 
-from sipagent.errors import ConfigError
-from sipagent.sip import stun, transport
+from sipagent.errors import ConfigError, ParseError
+from sipagent.sip import header, stun, transport
 from sipagent.sip.engine import (
     Answered,
     Confirmed,
@@ -48,6 +49,35 @@ def test_framer_cuts_messages_and_counts_keepalives() -> None:
     assert framer.pings == 1
     assert framer.feed(one[10:]) == [one]
     assert not framer.partial
+
+
+@pytest.mark.parametrize("sent_by", ["127.0.0.1:99999", "127.0.0.1:65536", "127.0.0.1:0", "a..b", "x" * 64])
+async def test_an_address_that_is_none_costs_no_socket(sent_by: str) -> None:
+    async with station(A) as us:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.bind(("127.0.0.1", 0))
+            stranger.setblocking(False)
+            own = stranger.getsockname()[1]
+            bad = options(own, 1, "UDP").replace(f"127.0.0.1:{own};".encode(), f"{sent_by};".encode())
+            # without rport the answer goes to the address of the Via
+            stranger.sendto(bad.replace(b";rport", b""), ("127.0.0.1", A))
+            stranger.sendto(options(own, 2, "UDP"), ("127.0.0.1", A))
+            answer = b""
+            async with asyncio.timeout(5):
+                while b"CSeq: 2 OPTIONS" not in answer:
+                    answer = await asyncio.get_running_loop().sock_recv(stranger, 4096)
+        assert answer.startswith(b"SIP/2.0 200")
+        flow = us.engine._transports.udp_flow("127.0.0.1", 5060)
+        assert flow is not None
+        for remote in (("127.0.0.1", 65536), ("127.0.0.1", 0), ("1..2", 5060), ("x" * 64, 5060)):
+            assert not us.engine._transports.send(replace(flow, remote=remote), b"x")
+        assert us.engine._transports.is_open(flow)
+
+
+@pytest.mark.parametrize("uri", ["sip:a@h:65536", "sip:a@h:0", "sip:a@b..c", f"sip:a@{'x' * 64}", "sip:.b"])
+def test_a_uri_with_a_host_or_port_that_is_none_is_refused(uri: str) -> None:
+    with pytest.raises(ParseError):
+        header.parse_uri(uri)
 
 
 @pytest.mark.rfc("3261", "18.3", "SHOULD", role="both", text="a stream that cannot be framed is closed")
