@@ -100,7 +100,6 @@ def listen(network: Network, coded: NDArray[np.uint8], seed: int = 1, options: M
             receiver.receive(Batch(chosen[0], data[chosen], np.full(end - taken, HEADER + PACKET, np.int64)), now)
             taken = end
         receiver.fill(now)
-        timeline.arrived.clear()
         for row in np.flatnonzero(table.rx_head > before).tolist():
             first, last = int(before[row]), int(min(table.rx_head[row], length))
             if last > first:
