@@ -113,6 +113,18 @@ async def test_events_are_kept_in_order(store: RecordStore) -> None:
     ]
 
 
+async def test_a_record_tells_where_a_call_was_sent_and_that_it_was_heard_before_it_was_refused(
+    store: RecordStore,
+) -> None:
+    hops = [{"to": "+4930777", "status": 302}, {"to": "sip:a@other.example", "status": 486}]
+    times = {"offered": 1000.0, "ringing": 1000.1, "early": 1000.2, "ended": 1009.0}
+    store.begin(summary())
+    store.finish(ended(redirects=hops, times=times, outcome="rejected", duration_seconds=0.0))
+    record = await store.get("c1")
+    assert record is not None
+    assert (record["redirects"], record["times"], record["duration_seconds"]) == (hops, times, 0.0)
+
+
 async def test_a_call_that_the_process_did_not_survive_is_lost(tmp_path: Path) -> None:
     settings = Records(directory=str(tmp_path))
     first = RecordStore(settings)
