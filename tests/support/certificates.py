@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")  # RSA keys take a second each
+
 
 @dataclass(frozen=True)
 class Authority:
@@ -23,7 +25,7 @@ class Authority:
         key, request, certificate = (self.folder / f"{name}.{kind}" for kind in ("key", "csr", "pem"))
         extensions = self.folder / f"{name}.ext"
         extensions.write_text(f"subjectAltName={alternative}\nbasicConstraints=CA:FALSE\n")
-        _openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", request, "-subj", f"/CN={name}")
+        _openssl("req", *NEW_KEY, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
         _openssl(
             *("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self.folder / "ca.key"),
             *("-CAcreateserial", "-days", days, "-out", certificate, "-extfile", extensions),
@@ -37,7 +39,7 @@ def authority(folder: Path) -> Authority:
         pytest.skip("openssl is not installed")
     folder.mkdir(parents=True, exist_ok=True)
     _openssl(
-        *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", folder / "ca.key", "-out", folder / "ca.pem"),
+        *("req", "-x509", *NEW_KEY, "-keyout", folder / "ca.key", "-out", folder / "ca.pem"),
         *("-days", "2", "-subj", "/CN=Test authority", "-addext", "basicConstraints=critical,CA:TRUE"),
         *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
     )
