@@ -17,7 +17,7 @@ from sipagent.sip.outcome import Outcome
 
 MAX_EVENTS: Final = 5000  # per call; the oldest go first
 EVENT_BYTES: Final = 500  # about what Python takes for one
-KEPT_BYTES: Final = 32 * 1024 * 1024  # of calls that are over, events and ladders; the oldest go first
+KEPT_BYTES: Final = 16 * 1024 * 1024  # of calls that are over, events and ladders; the oldest go first
 
 
 class CallState(Enum):

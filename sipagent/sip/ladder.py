@@ -15,6 +15,7 @@ MESSAGES_PER_CALL: Final = 200
 MESSAGES_PER_ATTEMPT: Final = 20  # of an INVITE that became no call: anyone may send those
 BYTES_PER_MESSAGE: Final = 4096
 ENDED_CALLS_KEPT: Final = 200
+ENDED_BYTES_KEPT: Final = 4 * 1024 * 1024  # of their messages; the oldest calls go first
 
 PACKED_BYTES: Final = 64 * 1024  # of a call that is over; what is beyond keeps its first line and its CSeq
 
@@ -78,13 +79,20 @@ class _Ring:
     messages: deque[Message]
     handle: str = ""
 
+    @property
+    def size_bytes(self) -> int:
+        """Of its messages."""
+        return sum(len(message.data) for message in self.messages)
+
 
 class Ladders:
     """One bounded ring per call, found by Call-ID or by the call's handle; `observers` are told of every message."""
 
     def __init__(self) -> None:
         self._rings: dict[str, _Ring] = {}  # by Call-ID
-        self._idle: OrderedDict[str, None] = OrderedDict()  # Call-IDs of no call that is alive, the oldest first
+        # Call-IDs of no call that is alive, the oldest first, with the bytes of their messages
+        self._idle: OrderedDict[str, int] = OrderedDict()
+        self._idle_bytes = 0
         self._call_ids: dict[str, str] = {}  # by handle
         self.observers: list[Observer] = []
 
@@ -101,6 +109,9 @@ class Ladders:
         if len(message.data) > BYTES_PER_MESSAGE:
             message = replace(message, data=message.data[:BYTES_PER_MESSAGE])
         ring.messages.append(message)
+        if call_id in self._idle:
+            self._idle_bytes += ring.size_bytes - self._idle[call_id]
+            self._idle[call_id] = ring.size_bytes
 
     def open(self, handle: str, call_id: str) -> None:
         """A call has begun: its ring stays until it ends."""
@@ -109,7 +120,7 @@ class Ladders:
         ring.handle = handle
         ring.messages = deque(ring.messages, MESSAGES_PER_CALL)
         self._call_ids[handle] = call_id
-        self._idle.pop(call_id, None)
+        self._idle_bytes -= self._idle.pop(call_id, 0)
 
     def close(self, handle: str) -> None:
         """A call has ended: its ring may go when others need the place."""
@@ -127,9 +138,11 @@ class Ladders:
         return tuple(ring.messages) if ring is not None else ()
 
     def _retire(self, call_id: str) -> None:
-        self._idle[call_id] = None
-        if len(self._idle) > ENDED_CALLS_KEPT:
-            oldest, _ = self._idle.popitem(last=False)
+        self._idle[call_id] = size_bytes = self._rings[call_id].size_bytes
+        self._idle_bytes += size_bytes
+        while len(self._idle) > ENDED_CALLS_KEPT or (self._idle_bytes > ENDED_BYTES_KEPT and len(self._idle) > 1):
+            oldest, size_bytes = self._idle.popitem(last=False)
+            self._idle_bytes -= size_bytes
             self._call_ids.pop(self._rings.pop(oldest).handle, None)
 
 

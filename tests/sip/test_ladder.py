@@ -64,3 +64,22 @@ def test_what_is_kept_of_a_call_that_is_over_is_bounded() -> None:
 
 def test_nothing_is_drawn_of_a_call_that_nobody_knows() -> None:
     assert ladder.draw(ladder.unpack(ladder.pack(()))) == ladder.draw(()) == ""
+
+
+def test_flight_logs_of_calls_that_are_over_are_bounded_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "ENDED_BYTES_KEPT", 10_000)
+    kept = ladder.Ladders()
+    for number in range(6):
+        kept.open(f"h{number}", f"c{number}")
+        for _ in range(4):
+            kept.note(f"c{number}", ladder.Message(0.0, "in", b"x" * 1000))
+    assert all(len(kept.read(f"h{number}")) == 4 for number in range(6)), "calls that are alive are kept whole"
+    for number in range(6):
+        kept.close(f"h{number}")
+    assert [number for number in range(6) if kept.read(f"h{number}")] == [4, 5]
+    kept.open("h5", "c5")
+    assert kept.read("h5"), "a call that comes back is not forgotten"
+    assert kept._idle_bytes == 4000
+    for number in range(9):
+        kept.note("stranger", ladder.Message(0.0, "in", b"INVITE " + b"x" * 993))
+    assert kept._idle_bytes == 13_000
