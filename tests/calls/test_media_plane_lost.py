@@ -102,7 +102,6 @@ async def test_a_call_whose_port_is_taken_afterwards_is_ended() -> None:
     assert not call.alive and since(board, call) == []
 
 
-@pytest.mark.rfc("3711", "3.3.1", "MUST", role="both", text="a stream is not decrypted with a guessed rollover counter")
 async def test_an_encrypted_call_ends_with_its_plane() -> None:
     trunk = msgspec.structs.replace(CONFIG.trunk[0], srtp="optional")
     board = Board(msgspec.structs.replace(CONFIG, trunk=(trunk,)))
