@@ -71,6 +71,7 @@ class Decline:
     status: int = 603
     reason: str = "Decline"
     contact: str = ""
+    retry_after_seconds: int = 0  # when to call again; 0 = not said
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,9 @@ class CallControls(Protocol):
     def answer(self) -> None:
         """Answer a caller in early media, when everything said so far has been heard; `Brain.greeting` comes next."""
 
-    def reject(self, status: int = 603, reason: str = "Decline", contact: str = "") -> None:
+    def reject(
+        self, status: int = 603, reason: str = "Decline", contact: str = "", retry_after_seconds: int = 0
+    ) -> None:
         """Refuse a caller in early media, when everything said so far has been heard; as with `Decline`."""
 
     def hangup(self, disposition: str = "") -> None:

@@ -56,7 +56,7 @@ class ConversationEvents:
         if call.answered:
             self._life.hang_up(call, message.reason or "the brain gave the call up", outcome=Outcome.FAILED)
             return
-        self._early.reject(call, message.status, message.reason, message.contact)
+        self._early.reject(call, message.status, message.reason, message.contact, message.retry_after_seconds)
 
     def conversation_event(self, call: Call, message: messages.CallEvent) -> None:
         """Something for those who watch; lines and variables are kept for a worker that takes over."""

@@ -54,9 +54,10 @@ class EarlyMedia:
             call.move(CallInput.ANSWER)
             self._life.engine.answer(call.handle, self._life.live[call.id].body)
 
-    def reject(self, call: Call, status: int, reason: str, contact: str = "") -> None:
+    def reject(self, call: Call, status: int, reason: str, contact: str = "", retry_after_seconds: int = 0) -> None:
         """Refuse a caller; with `contact`, a number or SIP URI, and a 3xx it is told to call there instead."""
-        self._life.refuse(call, status, reason, _contact(call, status, contact))
+        later = (("Retry-After", str(retry_after_seconds)),) if retry_after_seconds > 0 else ()
+        self._life.refuse(call, status, reason, (*_contact(call, status, contact), *later))
 
     def _too_long(self, call: Call) -> None:
         self._life.refuse(call, 480, "Not Answered")

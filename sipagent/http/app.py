@@ -152,7 +152,7 @@ def _add_steering(router: APIRouter, control: CallControl, policy: DestinationPo
     async def reject(call_id: str, body: RejectBody | None = None) -> Accepted:
         """Refuse a caller who is not answered yet."""
         body = body or RejectBody()
-        control.reject(call_id, body.status, body.reason, body.contact or "")
+        control.reject(call_id, body.status, body.reason, body.contact or "", body.retry_after_seconds)
         return _accepted(control, call_id)
 
     @router.post("/calls/{call_id}/dtmf", status_code=202, response_model=Accepted, tags=["calls"])

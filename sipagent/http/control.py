@@ -133,7 +133,7 @@ class CallControl(Protocol):
     def answer(self, call_id: str) -> None:
         """Answer a caller in early media; raises Refused."""
 
-    def reject(self, call_id: str, status: int, reason: str, contact: str) -> None:
+    def reject(self, call_id: str, status: int, reason: str, contact: str, retry_after_seconds: int) -> None:
         """Refuse a caller who is not answered yet; with `contact` and a 3xx it may call there. Raises Refused."""
 
     def press_digits(self, call_id: str, digits: str) -> None:

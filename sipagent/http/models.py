@@ -69,6 +69,7 @@ class RejectBody(_Body):
     status: int = Field(default=603, ge=300, le=699, description="SIP status")
     reason: str = Field(default="", max_length=100, pattern=r"^[ -~]*$", description="left out: that of the status")
     contact: Target | None = Field(default=None, description="whom to call instead, with a 3xx")
+    retry_after_seconds: int = Field(default=0, ge=0, le=86_400, description="when to call again; 0: not said")
 
 
 class DigitsBody(_Body):

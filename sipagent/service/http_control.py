@@ -104,9 +104,9 @@ class HttpControl:
             raise Refused(Refusal.WRONG_STATE, f"the call is {call.state.value}, not early: its brain answers it")
         self._control.early.answer(call)
 
-    def reject(self, call_id: str, status: int, reason: str, contact: str) -> None:
+    def reject(self, call_id: str, status: int, reason: str, contact: str, retry_after_seconds: int) -> None:
         """Refuse a caller who is not answered yet; raises Refused."""
-        self._control.early.reject(self._unanswered(call_id), status, reason, contact)
+        self._control.early.reject(self._unanswered(call_id), status, reason, contact, retry_after_seconds)
 
     def press_digits(self, call_id: str, digits: str) -> None:
         """Send DTMF; raises Refused."""

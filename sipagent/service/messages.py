@@ -174,12 +174,13 @@ class Answer(msgspec.Struct, frozen=True, tag=True):
 
 
 class Reject(msgspec.Struct, frozen=True, tag=True):
-    """The brain does not take it; `contact` is whom to call instead, with a 3xx."""
+    """The brain does not take it; `contact` is whom to call instead, with a 3xx, the last one when to call again."""
 
     call_id: str
     status: int
     reason: str
     contact: str = ""
+    retry_after_seconds: int = 0
 
 
 class Hangup(msgspec.Struct, frozen=True, tag=True):

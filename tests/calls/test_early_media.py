@@ -82,6 +82,7 @@ async def test_the_conversation_waits_until_the_caller_can_hear_it() -> None:
     [
         (messages.Reject("", 404, "Not in service"), ()),
         (messages.Reject("", 302, "Moved", "sip:other@x"), (("Contact", "<sip:other@x>"),)),
+        (messages.Reject("", 480, "Closed", retry_after_seconds=3600), (("Retry-After", "3600"),)),
     ],
 )
 async def test_a_caller_who_was_refused_after_an_announcement_was_not_answered(
@@ -144,7 +145,7 @@ async def test_a_worker_that_takes_over_in_early_media_is_heard_without_a_second
 
 
 def by_http(status: int) -> Callable[[HttpControl, str], None]:
-    return lambda http, call_id: http.reject(call_id, status, "", "") if status else http.answer(call_id)
+    return lambda http, call_id: http.reject(call_id, status, "", "", 0) if status else http.answer(call_id)
 
 
 @pytest.mark.parametrize(("status", "expected"), [(0, "answer"), (486, "reject")])

@@ -3,7 +3,7 @@
 NOT_MET = (
     (
         "3261", "22.4", "both", "SHOULD", "auth-int is asked for, and Authentication-Info sent",
-        "auth-int is answered, and breaks where something on the path touches the body; a rspauth that comes is checked",
+        "auth-int is answered, and breaks where something on the path touches the body; a rspauth is checked",
     ),
     ("3261", "23", "both", "MAY", "S/MIME bodies", "an encrypted body gets 415"),
     ("3856", "5", "both", "MAY", "presence", "SUBSCRIBE gets 405: we publish no state"),

@@ -92,9 +92,9 @@ class FakeControl:
             raise self.refusal
         self.asked.append(("answer", call_id))
 
-    def reject(self, call_id: str, status: int, reason: str, contact: str) -> None:
+    def reject(self, call_id: str, status: int, reason: str, contact: str, retry_after_seconds: int) -> None:
         self.call(call_id)
-        self.asked.append(("reject", call_id, str(status), reason, contact))
+        self.asked.append(("reject", call_id, str(status), reason, contact, str(retry_after_seconds)))
 
     def press_digits(self, call_id: str, digits: str) -> None:
         self.call(call_id)

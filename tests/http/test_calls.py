@@ -54,9 +54,14 @@ async def test_a_caller_in_early_media_is_answered(
 @pytest.mark.parametrize(
     ("body", "status", "expected"),
     [
-        (None, 202, ("603", "", "")),
-        ({"status": 404, "reason": "Not in service"}, 202, ("404", "Not in service", "")),
-        ({"status": 302, "contact": "sip:other@elsewhere.example"}, 202, ("302", "", "sip:other@elsewhere.example")),
+        (None, 202, ("603", "", "", "0")),
+        ({"status": 404, "reason": "Not in service"}, 202, ("404", "Not in service", "", "0")),
+        (
+            {"status": 302, "contact": "sip:other@elsewhere.example"},
+            202,
+            ("302", "", "sip:other@elsewhere.example", "0"),
+        ),
+        ({"status": 480, "retry_after_seconds": 60}, 202, ("480", "", "", "60")),
         ({"status": 200}, 422, None),
         ({"status": 404, "reason": "a\r\nInjected: b"}, 422, None),
         ({"status": 302, "contact": "sip:other@elsewhere.example>\r\nInjected: b"}, 422, None),

@@ -54,7 +54,7 @@ class OutOfService(Brain):
         return EarlyMedia()
 
     async def on_early_media(self) -> str | None:
-        self.call.reject(404, "Not in service")
+        self.call.reject(404, "Not in service", retry_after_seconds=60)
         return "This number is not in service."
 
 

@@ -30,7 +30,7 @@ async def over(parent: Parent, line: Line) -> dict[str, float]:
 async def test_an_announcement_is_heard_to_its_end_before_the_refusal() -> None:
     async with worker() as parent:
         line = await parent.connect(offer(f"{BRAINS}:OutOfService"), answered=False)
-        assert await parent.hear(Reject) == Reject("call-1", 404, "Not in service")
+        assert await parent.hear(Reject) == Reject("call-1", 404, "Not in service", retry_after_seconds=60)
         assert [event["text"] for event in parent.events("transcript")] == ["This number is not in service."]
         assert loud(line)
         assert "duration_seconds" not in await over(parent, line)

@@ -89,10 +89,12 @@ class Controls:
         if not self.answered:
             self._post(self._answer)
 
-    def reject(self, status: int = 603, reason: str = "Decline", contact: str = "") -> None:
+    def reject(
+        self, status: int = 603, reason: str = "Decline", contact: str = "", retry_after_seconds: int = 0
+    ) -> None:
         """Refuse when everything said has been heard."""
         if self.ending is None:
-            self.refusal = Decline(status, reason, contact)
+            self.refusal = Decline(status, reason, contact, retry_after_seconds)
         self.hangup("rejected")
 
     def hangup(self, disposition: str = "") -> None:

@@ -315,7 +315,7 @@ class CascadedCall:
 
 
 def _reject(call_id: str, decline: Decline) -> Reject:
-    return Reject(call_id, decline.status, decline.reason, decline.contact)
+    return Reject(call_id, decline.status, decline.reason, decline.contact, decline.retry_after_seconds)
 
 
 def _context_of(history: tuple[Mapping[str, Any], ...]) -> Context:
