@@ -3,12 +3,12 @@
 import os
 import sys
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# A run that decides about a change tries the same examples each time; elsewhere each run tries new ones.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# No example is slow: only the machine is. A run that decides about a change tries the same examples each time.
+settings.register_profile("anywhere", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("anywhere"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "anywhere")
 
 # As in our planes, one thread per linear algebra call: two that spin for each other on two busy cores take five times
 # as long. numpy reads this when it is imported, which nothing has done yet.
