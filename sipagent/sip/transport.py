@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import structlog
+
 from sipagent.errors import ConfigError
 from sipagent.sip.connection import Connection
 from sipagent.sip.flow import Flow
@@ -20,6 +22,7 @@ from sipagent.sip.tls_accept import TlsAccept
 MAX_CONNECTIONS = 2_000
 CONNECT_S = 4.0
 RECEIVE_BUFFER_BYTES = 1 << 20
+_log = structlog.get_logger("sip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Transports:
         self._public, self._tls = public_address, tls or TlsSettings()
         self._listeners: list[Listener] = []
         self._udp: dict[int, asyncio.DatagramTransport] = {}  # by listener
+        self._reopening: set[asyncio.Future[socket.socket]] = set()
         self._servers: list[asyncio.Server] = []
         self._connections: dict[int, Connection] = {}
         self._by_peer: dict[tuple[str, str, int, str], int] = {}
@@ -207,6 +211,8 @@ class Transports:
 
     async def close(self) -> None:
         """Close everything."""
+        for task in self._reopening:
+            task.cancel()
         for server in self._servers:
             server.close()
         for connection in list(self._connections.values()):
@@ -220,18 +226,29 @@ class Transports:
         loop = asyncio.get_running_loop()
         number = len(self._listeners)
         if protocol == "UDP":
-            transport, _ = await loop.create_datagram_endpoint(
-                lambda: _Datagrams(self, number), local_addr=(host, port)
-            )
-            bound: socket.socket = transport.get_extra_info("socket")
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-            self._udp[number] = transport
+            bound = await self._open_udp(number, host, port)
         else:
             server = await loop.create_server(self._acceptor(protocol), host, port, backlog=512)
             bound = server.sockets[0]
             self._servers.append(server)
         address, real_port = bound.getsockname()[:2]
         self._listeners.append(Listener(protocol, address, real_port))
+
+    async def _open_udp(self, number: int, host: str, port: int) -> socket.socket:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self, number), local_addr=(host, port))
+        bound: socket.socket = transport.get_extra_info("socket")
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        self._udp[number] = transport
+        return bound
+
+    def reopen(self, number: int, error: Exception) -> None:
+        """asyncio has given up the socket of a listener: without it nobody could call us any more."""
+        listener = self._listeners[number]
+        _log.error("listener_lost", listener=str(listener), error=str(error))
+        task = asyncio.ensure_future(self._open_udp(number, listener.address, listener.port))
+        self._reopening.add(task)
+        task.add_done_callback(self._reopening.discard)
 
     def _acceptor(self, protocol: str) -> Callable[[], asyncio.Protocol]:
         """Makes what takes a connection that somebody opens to us."""
@@ -310,6 +327,11 @@ class _Datagrams(asyncio.DatagramProtocol):
         host, port = source[0], source[1]
         local = self._owner._advertised(listener, host)
         self._owner.on_message(data, Flow("UDP", (host, port), local, 0, self._number))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """None = we have closed it."""
+        if error is not None:
+            self._owner.reopen(self._number, error)
 
     def error_received(self, error: Exception) -> None:
         """ICMP says that somebody is not there; the transaction's own timers find out who."""

@@ -80,6 +80,6 @@ def test_flight_logs_of_calls_that_are_over_are_bounded_by_bytes(monkeypatch: py
     kept.open("h5", "c5")
     assert kept.read("h5"), "a call that comes back is not forgotten"
     assert kept._idle_bytes == 4000
-    for number in range(9):
+    for _ in range(9):
         kept.note("stranger", ladder.Message(0.0, "in", b"INVITE " + b"x" * 993))
     assert kept._idle_bytes == 13_000

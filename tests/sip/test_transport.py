@@ -74,6 +74,22 @@ async def test_an_address_that_is_none_costs_no_socket(sent_by: str) -> None:
         assert us.engine._transports.is_open(flow)
 
 
+async def test_a_socket_that_asyncio_gives_up_is_opened_again() -> None:
+    async with station(A) as us:
+        us.engine._transports._udp[0]._fatal_error(ValueError("an address that is none"))  # type: ignore[attr-defined]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far_end:
+            far_end.setblocking(False)
+            async with asyncio.timeout(5):
+                while True:
+                    far_end.sendto(options(1, 1, "UDP"), ("127.0.0.1", A))
+                    try:
+                        answer = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(far_end, 4096), 0.2)
+                        break
+                    except (TimeoutError, ConnectionRefusedError):
+                        pass
+        assert answer.startswith(b"SIP/2.0 200")
+
+
 @pytest.mark.parametrize("uri", ["sip:a@h:65536", "sip:a@h:0", "sip:a@b..c", f"sip:a@{'x' * 64}", "sip:.b"])
 def test_a_uri_with_a_host_or_port_that_is_none_is_refused(uri: str) -> None:
     with pytest.raises(ParseError):
