@@ -33,7 +33,8 @@ MAX_DROPOUT: Final = 3000  # RFC 3550 A.1
 MAX_MISORDER: Final = 100
 JUMP_NS: Final = 1_000_000_000  # a timestamp further than this from where the clock expects it is a new time line
 MAX_LAG_NS: Final = 200_000_000  # of a time line that is laid anew, behind the row's own time
-LATE_IN_A_ROW: Final = 4  # after so many late packets the line has become longer: begin anew where we are
+LATE_IN_A_ROW: Final = 4  # after so many late packets the line has become longer: begin anew where we are …
+LATE_FOR_NS: Final = 90_000_000  # … if they came over such a time: those of a stall come all at once
 TALK_SPURT_MS: Final = 200  # after such a pause a packet is not late, it begins a talk spurt
 # Concealing a packet takes 45 µs. When a whole trunk stumbles the rows take turns, rather than that all are late; a row
 # that has waited for long gets silence.
@@ -96,6 +97,7 @@ class Receiver:
         self._epoch_ns = np.zeros(rows, np.int64)  # when the row's clock stood at 0
         self._samples_per_tick = np.ones(rows, np.int64)
         self._late_run = np.zeros(rows, np.int64)
+        self._late_since_ns = np.zeros(rows, np.int64)
         self._wide = np.zeros(rows, np.bool_)  # the rings of the row run at 16 kHz
         self._in_order = InOrder(table)
         self._delays: list[tuple[Rows, NDArray[np.int64]]] = []  # of packets in order, not learned from yet
@@ -398,7 +400,10 @@ class Receiver:
         # It had been counted as lost when the line went past it.
         counted = rows[late & (sequence >= self.base_sequence[rows])]
         self._table.counters[counted, COUNTER["lost"]] -= np.uint64(1)
-        position = self._position(rows, headers.timestamp[chosen], headers.payload_length[chosen], kind, late, now_ns)
+        steps = np.where(headers.marker[chosen], _CYCLE, sequence - self._next_sequence[rows])
+        position = self._position(
+            rows, headers.timestamp[chosen], headers.payload_length[chosen], kind, late, steps, now_ns
+        )
         fresh = ~duplicate
         self._slots.remember(rows[fresh], sequence[fresh])
         self.highest_sequence[rows] = np.maximum(self.highest_sequence[rows], sequence)
@@ -429,9 +434,13 @@ class Receiver:
         length: NDArray[np.int64],
         kind: NDArray[np.int64],
         late: NDArray[np.bool_],
+        steps: NDArray[np.int64],
         now_ns: int,
     ) -> NDArray[np.int64]:
-        """Places on the time line; lays the line anew where a packet fits it no longer."""
+        """Places on the time line; lays the line anew where a packet fits it no longer.
+
+        `steps` are the packets since the next one that is expected; of a packet that begins a talk spurt any large number.
+        """
         ticks = ((timestamp - self._next_timestamp[rows] + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
         position = self._next_position[rows] + ticks * self._samples_per_tick[rows]
         head = self._table.rx_head[rows]
@@ -441,9 +450,14 @@ class Receiver:
         delay = now_ns - (position + samples) * sample_ns
         behind = position + samples <= head
         run = np.where(audio, np.where(behind | late, self._late_run[rows] + 1, 0), self._late_run[rows])
+        self._late_since_ns[rows[run == 1]] = now_ns
+        longer = (run >= LATE_IN_A_ROW) & (now_ns - self._late_since_ns[rows] >= LATE_FOR_NS)
         pause = self._timeline.filled[rows] * sample_ns > TALK_SPURT_MS * 1_000_000
-        anew = self._anew[rows] | (np.abs(delay - self.delay.floor_ns[rows]) > JUMP_NS)
-        anew |= ~late & ((run >= LATE_IN_A_ROW) | (pause & (position < head)))
+        excess = delay - self.delay.floor_ns[rows]
+        # The sender's own time went on without a break: it is the network that held the packet back.
+        held_back = (ticks * self._samples_per_tick[rows] == steps * self._samples[rows]) & (excess > 0)
+        anew = self._anew[rows] | ((np.abs(excess) > JUMP_NS) & ~held_back)
+        anew |= ~late & (longer | (pause & (position < head) & ~held_back))
         # A telephone event carries the time at which it began: its place on the line is where the clock stands.
         event = kind == Kind.TELEPHONE_EVENT
         anew &= ~event

@@ -113,6 +113,34 @@ def test_a_gap_over_the_wrap_is_concealed() -> None:
     assert line.counter("lost") == 1
 
 
+@pytest.mark.parametrize("stall_ms", [300, 1000, 3000])
+def test_what_a_stall_of_the_line_held_back_does_not_make_the_call_longer(stall_ms: int) -> None:
+    line = Line().open()
+    packets = []
+    for number in range(400):
+        at_ms = 20 * number
+        held_back = 2000 <= at_ms < 2000 + stall_ms
+        packets.append((2000 + stall_ms if held_back else at_ms, rtp(number, 160 * number, marked(number))))
+    talk(line, packets, until_ms=8000)
+    assert abs(int(line.table.rx_head[0]) - 8 * 8000) <= 160
+    order = [number for number in packets_heard(line) if number >= 0]
+    assert order[-100:] == [number % 100 for number in range(300, 400)], "what comes on time again is heard"
+    assert line.counter("lost") == 0 and line.counter("dropped_late") >= stall_ms // 20 - 12
+
+
+@pytest.mark.parametrize(("marker", "most"), [(True, 0), (False, 6)])
+def test_a_sender_whose_time_stands_still_while_it_pauses_is_heard_again(marker: bool, most: int) -> None:
+    line = Line().open()
+    begin = [(20 * number, rtp(number, 160 * number, marked(number))) for number in range(50)]
+    again = [
+        (2000 + 20 * number, rtp(number, 160 * number, marked(number), marker=marker and number == 50))
+        for number in range(50, 100)
+    ]
+    talk(line, begin + again, until_ms=4000)
+    missing = set(range(100)) - set(packets_heard(line))
+    assert len(missing) <= most + 1 and line.counter("dropped_late") <= most
+
+
 def test_a_stream_that_begins_again_and_again_does_not_hold_the_clock_up() -> None:
     line = Line().open()
     for number in range(100):  # every 100 ms one packet of another time line
