@@ -24,7 +24,7 @@ Rows = NDArray[np.intp]
 
 MOST_BEHIND: Final = 6  # packets that may wait beyond the deadline; more come from a clock that is faster than ours
 SILENCE: Final = 64  # samples of no more than this are moved over unheard, -54 dBFS
-ASTRAY_MS: Final = 5  # a reader this far from where it belongs is brought back
+ASTRAY_MS: Final = 5  # a reader this much too early is brought back
 _NOBODY: Final = -1
 
 
@@ -138,7 +138,8 @@ class Bridges:
         pcm = self._received.read(other, np.maximum(start, 0), count)
         pcm[~there] = 0  # it has not come yet, and is heard in the next packet
         astray = goal - start
-        move = there & (np.abs(astray) >= ASTRAY_MS * rate_hz // 1000) & _silent(pcm)
+        # Earlier only from more than a packet behind: whether the last one has come is a matter of phase.
+        move = there & ((astray < -ASTRAY_MS * rate_hz // 1000) | (astray > count)) & _silent(pcm)
         ahead = np.flatnonzero(move & (astray > 0))
         if len(ahead):
             move[ahead] = _silent(self._received.read(other[ahead], start[ahead] + count, count))

@@ -30,6 +30,7 @@ class Meeting:
     ) -> None:
         self._life, self._call, self._colleague, self._wish = life, call, colleague, wish
         self._joined, self._take_back = joined, take_back
+        self._asked = False  # the media plane, to join or to change
         self._told = False  # the agent knows of the colleague
         self.together = False
         self.attended = bool(wish.listen or wish.back or wish.back_key)  # by the agent
@@ -62,8 +63,9 @@ class Meeting:
     def bridged(self) -> None:
         """The media plane has done so: from now on the agent is heard by whom it speaks to, and may know of it."""
         place = self._colleague.place
-        if place is None or (self.together and not self.attended):
-            return
+        if place is None or not self._asked or (self.together and not self.attended):
+            return  # nobody need know that a media plane was started anew
+        self._asked = False
         worker = self._call.place.worker if self._call.place is not None else -1
         if self._wish.listen:
             self._life.tell_row(self._colleague, lambda row, generation: media.AssignWorker(row, generation, worker))
@@ -92,6 +94,7 @@ class Meeting:
     def _bridge(self, *, agent: bool) -> None:
         other = self._colleague.place
         if other is not None:
+            self._asked = True
             apart = not self.together
             self._life.tell_row(
                 self._call,

@@ -108,6 +108,11 @@ async def test_an_agent_that_stays_is_woken_by_both_rows(listened: Table) -> Non
     assert listened.worker.results() == ["transferred"]
 
 
+async def test_rows_that_are_joined_again_after_their_plane_died_are_no_news(listened: Table) -> None:
+    listened.bridged()
+    assert len(listened.told(messages.Colleague)) == 1 and listened.worker.results() == ["transferred"]
+
+
 async def test_an_agent_that_only_waits_hears_nothing_of_the_colleague() -> None:
     table = Table(back=True)
     table.bridged()

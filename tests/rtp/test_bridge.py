@@ -128,6 +128,20 @@ def test_what_has_piled_up_is_left_out_while_the_other_side_is_silent(joined: Li
     assert max(behind) <= 3 * 160
 
 
+def test_a_reader_does_not_move_to_and_fro_with_the_phase_of_the_packets() -> None:
+    line = Line(rows=2).open(0).open(1)
+    quiet, places = bytes([0xFF]) * 160, []
+    late = np.random.default_rng(7).integers(0, 3, 400)  # ticks
+    line.do(Bridge(0, 1, 1, 1))
+    for number in range(400):
+        for tick in range(4):
+            if tick == late[number]:
+                line.arrive(rtp(number, 160 * number, quiet), row=1)
+            line.tick()
+        places.append(int(line.plane._bridges._heard[0]))
+    assert set(np.diff(places[100:])) == {160}
+
+
 @pytest.mark.parametrize(
     ("audience", "heard"),
     [(FAR_END, (True, False)), (OTHER_SIDE, (False, True)), (BOTH, (True, True)), (0, (False, False))],
