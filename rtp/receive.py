@@ -439,7 +439,7 @@ class Receiver:
     ) -> NDArray[np.int64]:
         """Places on the time line; lays the line anew where a packet fits it no longer.
 
-        `steps` counts packets from the one that is expected next; of one that begins a talk spurt it is any large number.
+        `steps` counts packets from the one that is expected next; of one that begins a talk spurt it is a large number.
         """
         ticks = ((timestamp - self._next_timestamp[rows] + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
         position = self._next_position[rows] + ticks * self._samples_per_tick[rows]
