@@ -17,7 +17,8 @@ from sipagent.sip.outcome import Outcome
 
 MAX_EVENTS: Final = 5000  # per call; the oldest go first
 EVENT_BYTES: Final = 500  # about what Python takes for one
-KEPT_BYTES: Final = 16 * 1024 * 1024  # of calls that are over, events and ladders; the oldest go first
+HEADER_BYTES: Final = 200  # the same, beside its text
+KEPT_BYTES: Final = 16 * 1024 * 1024  # of calls that are over: events, headers, ladders; the oldest go first
 
 
 class CallState(Enum):
@@ -154,7 +155,8 @@ class Call:
     @property
     def size_bytes(self) -> int:
         """About what it takes to remember it."""
-        return len(self.ladder) + EVENT_BYTES * len(self._events)
+        headers = sum(HEADER_BYTES + len(value) for _, value in self.party.headers)
+        return len(self.ladder) + headers + EVENT_BYTES * (len(self._events) + len(self.lines))
 
     def move(self, by: CallInput) -> bool:
         """Change the state by TRANSITIONS; False when the call is ending or over, LocalError when it makes no sense."""

@@ -93,6 +93,8 @@ def test_calls_that_are_over_are_kept_up_to_so_many_bytes(monkeypatch: pytest.Mo
     registry.add(monster)
     registry.retire(monster)
     assert registry.all() == [monster], "the last one is always kept"
+    wordy = Party("inbound", "100", "", "200", "t", (("Subject", "x" * 800),))
+    assert Call("w", wordy, None, Route(brain="m:C"), {}).size_bytes == 800 + calls.HEADER_BYTES
 
 
 async def test_only_a_conversation_that_takes_turns_is_listened_to() -> None:
