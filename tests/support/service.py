@@ -45,8 +45,13 @@ class Service:
         self.rtp_ports = rtp_ports
         self.process = process
         self.http = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(folder / "http.sock")), base_url="http://sipagent", timeout=10
+            transport=httpx.AsyncHTTPTransport(uds=str(folder / "http.sock")), base_url="http://sipagent", timeout=30
         )
+
+    @property
+    def rtp_filter(self) -> str:
+        """For a capture of our calls' media alone: tcpdump loses packets when it has to look at everybody's."""
+        return f"udp portrange {self.rtp_ports.start}-{self.rtp_ports.stop - 1}"
 
     async def health(self) -> dict[str, Any]:
         answer: dict[str, Any] = (await self.http.get("/healthz")).json()

@@ -126,7 +126,7 @@ async def test_music_is_sent_to_baresip_on_hold_and_its_echo_before_and_after(tm
     speech = audio.write(tmp_path / "speech.wav", *[0.3 * TUNE[::-1], audio.silence(0.3)] * 30)
     async with (
         baresip(tmp_path / "phone", "<sip:a@127.0.0.1>;regint=0;audio_codecs=pcmu", speech) as phone,
-        capture(tmp_path / "line.pcap") as line,
+        capture(tmp_path / "line.pcap", agent.rtp_filter) as line,
     ):
         await phone.command("dial", f"sip:agent@127.0.0.1:{agent.sip_port}")
         call_id = await connected(agent)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.kamailio import Kamailio, kamailio
 from tests.support.ports import free_port
-from tests.support.scenario import Pause, ack, bye, caller, invite, recv
+from tests.support.scenario import ack, bye, caller, invite, recv
 from tests.support.service import Service, service, workers_ready
 from tests.support.sipp import sipp
 
@@ -29,15 +29,12 @@ brain = "line_brains:Plain"
 pipeline = "echo"
 """
 OFFER = (invite(), recv(100, optional=True), recv(180, optional=True))
+UNTIL_BYE = caller(*OFFER, recv(200), ack(), recv("BYE", timeout_ms=90_000))
 ANSWERED = (*OFFER, recv(200), ack(), bye(), recv(200))
 
 
 def trunk(name: str, port: int, user: str, password: str = "") -> str:
     return TRUNK.format(name=name, port=port, user=user, password=password or f"{user}-secret")
-
-
-def talk(seconds: float) -> str:
-    return caller(*OFFER, recv(200), ack(), Pause(int(seconds * 1000)), bye(), recv(200))
 
 
 async def reload(agent: Service, extra: str) -> None:
@@ -64,8 +61,8 @@ async def test_trunks_come_go_and_change_without_touching_a_call(tmp_path: Path)
     both = trunk("one", port, "agent") + trunk("two", port, "alice")
     async with kamailio(port) as proxy, service(tmp_path, f"# from here\n{both}{ROUTE}") as agent:
         await contacts(proxy, agent=1, alice=1, bob=0)
-        async with sipp(talk(8), f"127.0.0.1:{agent.sip_port}", port=free_port(count=16)) as far_end:
-            await agent.call_in_state("connected")
+        async with sipp(UNTIL_BYE, f"127.0.0.1:{agent.sip_port}", port=free_port(count=16), limit_s=90) as far_end:
+            call = await agent.call_in_state("connected")
             await reload(agent, trunk("one", port, "agent") + trunk("three", port, "bob") + ROUTE)
             await contacts(proxy, agent=1, alice=0, bob=1)
             registrations = (await agent.health())["registrations"]
@@ -75,6 +72,8 @@ async def test_trunks_come_go_and_change_without_touching_a_call(tmp_path: Path)
             }
             await reload(agent, trunk("one", port, "carol") + trunk("three", port, "bob") + ROUTE)
             await contacts(proxy, agent=0, bob=1, carol=1)
+            assert (await agent.call_in_state("connected"))["id"] == call["id"]
+            await agent.http.post(f"/v1/calls/{call['id']}/hangup")
             assert await far_end.finished() == 0, far_end.errors()
         call = await agent.call_in_state("ended")
         assert call["outcome"] == "answered"
@@ -126,8 +125,7 @@ async def test_new_calls_get_new_code_and_old_calls_finish_on_the_old(tmp_path: 
     async with service(tmp_path, f"# from here\n{route}") as agent:
         await workers_ready(agent)
         (before,) = (await agent.health())["workers"]
-        waits = caller(*OFFER, recv(200), ack(), recv("BYE", timeout_ms=90_000))
-        async with sipp(waits, f"127.0.0.1:{agent.sip_port}", port=free_port(count=16), limit_s=90) as far_end:
+        async with sipp(UNTIL_BYE, f"127.0.0.1:{agent.sip_port}", port=free_port(count=16), limit_s=90) as far_end:
             old = await agent.call_in_state("connected")
             write("this is no Python", "broken")
             await reload(agent, route)

@@ -37,7 +37,7 @@ async def test_reports_are_well_formed_to_tshark_and_counted_by_baresip(tmp_path
     async with (
         service(tmp_path / "service", CONFIG) as agent,
         baresip(tmp_path / "phone", "<sip:bob@127.0.0.1>;regint=0;audio_codecs=pcmu") as phone,
-        capture(tmp_path / "line.pcap") as line,
+        capture(tmp_path / "line.pcap", agent.rtp_filter) as line,
     ):
         await phone.command("dial", f"sip:agent@127.0.0.1:{agent.sip_port}")
         call = await agent.call_in_state("connected")

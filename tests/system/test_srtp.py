@@ -68,7 +68,7 @@ async def test_the_greeting_is_heard_by_the_caller_and_by_nobody_else(
     async with (
         service(tmp_path / "service", CONFIG.format(srtp=srtp, carrier=5999)) as agent,
         baresip(tmp_path / "phone", account) as phone,
-        capture(tmp_path / "line.pcap") as line,
+        capture(tmp_path / "line.pcap", agent.rtp_filter) as line,
     ):
         await workers_ready(agent)
         await phone.command("dial", f"sip:agent@127.0.0.1:{agent.sip_port}")
@@ -98,7 +98,7 @@ async def test_a_call_that_we_place_is_encrypted_from_its_first_packet(tmp_path:
     async with baresip(tmp_path / "phone", account) as phone:
         async with (
             service(tmp_path / "service", CONFIG.format(srtp="required", carrier=phone.sip_port)) as agent,
-            capture(tmp_path / "line.pcap") as line,
+            capture(tmp_path / "line.pcap", agent.rtp_filter) as line,
         ):
             await workers_ready(agent)
             call_id = await agent.place(f"sip:bob@127.0.0.1:{phone.sip_port}", trunk="carrier")

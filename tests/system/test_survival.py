@@ -42,7 +42,7 @@ async def test_rtp_goes_on_while_a_worker_is_blocked_or_dead(tmp_path: Path, key
         async with (
             baresip(tmp_path / "one", account) as victim,
             baresip(tmp_path / "two", account) as neighbour,
-            capture(tmp_path / "line.pcap") as line,
+            capture(tmp_path / "line.pcap", agent.rtp_filter) as line,
         ):
             await victim.command("dial", address)
             first = await agent.call_in_state("connected")
@@ -50,7 +50,8 @@ async def test_rtp_goes_on_while_a_worker_is_blocked_or_dead(tmp_path: Path, key
             async with asyncio.timeout(20):
                 while len([call for call in await agent.calls() if call["state"] == "connected"]) < 2:
                     await asyncio.sleep(0.05)
-            await asyncio.sleep(4)  # both greetings have been spoken
+            for call in await agent.calls():  # both greetings have been spoken
+                await agent.until(call["id"], "transcript", text="Please speak after this sentence.")
             await victim.command("sndcode", key)
             await agent.until(first["id"], "dtmf", digit=key)
             if takeovers:

@@ -1,6 +1,5 @@
 """A whole line over TLS with far ends that we did not write: Kamailio in between, baresip calls, SRTP by SDES."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -52,7 +51,7 @@ async def test_caller_over_tls_hears_the_greeting_and_the_ladder_keeps_no_key(
         await proxy.registered("alice")
         await alice.command("dial", "sip:agent@sip.test")
         call = await agent.call_in_state("connected")
-        await asyncio.sleep(6)
+        await agent.until(call["id"], "transcript", text="Welcome to the line test.")  # it has been played
         await alice.command("hangup")
         await agent.until(call["id"], "state", state="ended")
         ladder = (await agent.http.get(f"/v1/calls/{call['id']}/ladder")).text
