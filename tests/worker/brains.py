@@ -58,10 +58,10 @@ class OutOfService(Brain):
         return "This number is not in service."
 
 
-class Doorkeeper(Greeter):
-    """Answers whoever says anything, or everybody once they have heard its clips."""
+class Prompter(Brain):
+    """Plays clips, then answers."""
 
-    def __init__(self, clips: tuple[str, ...] = ()) -> None:
+    def __init__(self, clips: tuple[str, ...]) -> None:
         self._clips = clips
 
     async def on_offer(self, caller: Caller) -> Decline | EarlyMedia | None:
@@ -70,15 +70,8 @@ class Doorkeeper(Greeter):
     async def on_early_media(self) -> str | None:
         for clip in self._clips:
             self.call.play(clip)
-        if self._clips:
-            self.call.answer()
-        return None if self._clips else "Who is there?"
-
-    async def on_user_turn(self, text: str) -> str:
-        if not self.call.answered:
-            self.call.set_variable("before_the_answer", text)
-            self.call.answer()
-        return "Come in."
+        self.call.answer()
+        return None
 
 
 class CrashingEarly(OutOfService):

@@ -5,11 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sipagent.pipeline.services.hibari import HibariVoice
-from sipagent.service.messages import Answer, Connected, Ended, Reject
+from sipagent.service.messages import Answer, Ended, Reject
 from tests.support import audio
 from tests.worker.process import Line, Parent, offer, worker
-from tests.worker.speech import spoken
 
 pytestmark = pytest.mark.models
 BRAINS = "tests.worker.brains"
@@ -36,27 +34,12 @@ async def test_an_announcement_is_heard_to_its_end_before_the_refusal() -> None:
         assert "duration_seconds" not in await over(parent, line)
 
 
-async def test_what_the_caller_says_before_the_answer_reaches_the_brain_which_greets_once_it_has_answered() -> None:
-    async with worker() as parent:
-        line = await parent.connect(offer(f"{BRAINS}:Doorkeeper"), answered=False)
-        await parent.transcript("Who is there?")
-        line.hear(await spoken(HibariVoice(speed=0.9, seed=3), "Please book a table for two."))
-        await parent.hear(Answer)
-        variables = {event["name"]: event["value"] for event in parent.events("variable")}
-        assert "table" in variables["before_the_answer"]
-        await parent.transcript("Come in.")
-        assert not [event for event in parent.events("transcript") if event["text"] == "Hello."]
-        parent.say(Connected("call-1", 8000))
-        await parent.transcript("Hello.")
-        assert (await over(parent, line))["duration_seconds"] > 0
-
-
 async def test_a_clip_is_heard_before_the_answer_and_one_that_is_missing_is_told(tmp_path: Path) -> None:
     tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(4000) / 8000)
     clips = [str(tmp_path / "missing.wav"), str(audio.write(tmp_path / "clip.wav", tone))]
     async with worker() as parent:
         options = {"clips": clips}
-        line = await parent.connect(offer(f"{BRAINS}:Doorkeeper", brain_options=options), answered=False)
+        line = await parent.connect(offer(f"{BRAINS}:Prompter", brain_options=options), answered=False)
         await parent.hear(Answer)
         assert loud(line)
         (warning,) = parent.events("warning")
