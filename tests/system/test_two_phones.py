@@ -123,14 +123,14 @@ async def test_after_a_bridged_transfer_the_caller_is_back_with_its_agent(
 ) -> None:
     async with phones(tmp_path, agent) as (caller, human, call_id):
         assert await transfer(agent, call_id, human, "bridged", back=True) == "transferred"
-        await seconds(agent, call_id, 5)
+        await seconds(agent, call_id, 4)
         if how == "the human hangs up":
             await human.command("hangup")
         else:
             assert (await agent.http.post(f"/v1/calls/{call_id}/take-back")).status_code == 202
         await human.until("CALL_CLOSED")
         await agent.until(call_id, "colleague", state="left")
-        await seconds(agent, call_id, 5)
+        await seconds(agent, call_id, 4)
         assert (await agent.http.post(f"/v1/calls/{call_id}/take-back")).status_code == 409
         await caller.command("hangup")
         await agent.call_in_state("ended", call_id)
@@ -145,7 +145,7 @@ async def test_an_agent_that_steps_in_is_heard_by_both(tmp_path: Path, agent: Se
     async with phones(tmp_path, agent) as (caller, human, call_id):
         await transfer(agent, call_id, human, "bridged", listen=True)
         assert (await agent.http.post(f"/v1/calls/{call_id}/step-in")).status_code == 202
-        await seconds(agent, call_id, 6)
+        await seconds(agent, call_id, 5)
         await human.command("hangup")
         await caller.until("CALL_CLOSED")
         await agent.call_in_state("ended", call_id)

@@ -47,7 +47,7 @@ def found(heard: audio.Pcm, sentence: audio.Pcm) -> float:
 
 async def test_each_side_hears_what_is_meant_for_it_and_the_caller_comes_back(tmp_path: Path) -> None:
     voices = {text: await audio.spoken(text) for text in (CALLER, COLLEAGUE, TOLD, COACHED, BACK)}
-    pause = audio.silence(4)
+    pause = audio.silence(3)
     speech = {
         name: audio.write(tmp_path / f"{name}.wav", *[pause, voices[text]] * 20)
         for name, text in (("caller", CALLER), ("colleague", COLLEAGUE))
@@ -82,7 +82,7 @@ async def test_each_side_hears_what_is_meant_for_it_and_the_caller_comes_back(tm
         assert "Friday" in overheard["text"]
         assert (await agent.http.post(f"/v1/calls/{call_id}/whisper", json={"text": COACHED})).status_code == 202
         await agent.until(call_id, "transcript", role="assistant", text=COACHED)
-        await asyncio.sleep(7)  # in which both have their say
+        await asyncio.sleep(5)  # in which both have their say
         await colleague.command("sndcode", "*")
         left = await agent.until(call_id, "colleague", state="left")
         assert left["reason"] == "the colleague handed the caller back"
