@@ -61,6 +61,15 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
+# In place of the validator's own words, which speak of "inputs" and "dictionaries".
+WORDS: Final = {
+    "extra_forbidden": "is no field of this request; /docs lists them",
+    "missing": "is missing",
+    "model_attributes_type": "send a JSON object, with Content-Type: application/json",
+    "model_type": "send a JSON object, with Content-Type: application/json",
+}
+
+
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Refused)
     status, title = STATUS[error.refusal]
@@ -79,7 +88,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     errors = [
         {
             "field": ".".join(str(part) for part in one["loc"][1:]) or "body",
-            "problem": one["msg"].removeprefix("Value error, "),
+            "problem": WORDS.get(one["type"], one["msg"].removeprefix("Value error, ")),
         }
         for one in error.errors()
     ]

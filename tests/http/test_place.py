@@ -83,6 +83,22 @@ async def test_a_request_that_is_not_valid_is_refused_by_field(
 
 
 @pytest.mark.parametrize(
+    ("content", "kind", "words"),
+    [
+        (b'{"to": "+4930123456", "brian": "x"}', "application/json", "brian: is no field of this request"),
+        (b"{}", "application/json", "to: is missing"),
+        (b'{"to": "+4930123456"}', "text/plain", "with Content-Type: application/json"),
+        (b"[]", "application/json", "send a JSON object"),
+    ],
+)
+async def test_what_is_wrong_with_a_request_is_said_in_words_of_the_endpoint(
+    client: httpx2.AsyncClient, content: bytes, kind: str, words: str
+) -> None:
+    response = await client.post("/v1/calls", content=content, headers={"Content-Type": kind})
+    assert response.status_code == 422 and words in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
     "to",
     [
         "sip:alice@elsewhere.example",
