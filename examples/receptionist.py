@@ -149,8 +149,12 @@ class Receptionist(Brain):
         if not self.operator:
             return f"I am sorry, nobody else is here now. {self.question()}"
         self.call.say("One moment, please.")
-        outcome = await self.call.transfer(self.operator)
+        about = f"{self.name or 'A caller'} wants to talk to you."
+        outcome = await self.call.transfer(self.operator, "bridged", whisper=about, back=True)
         return "" if outcome == "transferred" else f"I am sorry, nobody answers there. {self.question()}"
+
+    async def on_colleague_left(self, reason: str) -> str:
+        return f"You are back with me. {self.question()}"
 
     async def on_resumed(self) -> str:
         for line in self.call.history:

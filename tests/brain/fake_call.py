@@ -17,6 +17,7 @@ class FakeCall:
         self.hung_up: str | None = None
         self.digits = ""
         self.transferred: list[tuple[str, str]] = []
+        self.wishes: list[dict[str, Any]] = []  # what is to become of the agent, one for each transfer
         self.held: list[bool] = []
         self.texts: list[str] = []
         self._transfer_outcome = transfer_outcome
@@ -39,6 +40,7 @@ class FakeCall:
     def hold(self, held: bool) -> None:
         self.held.append(held)
 
-    async def transfer(self, to: str, mode: str = "blind", ring_seconds: float = 25.0) -> str:
+    async def transfer(self, to: str, mode: str = "blind", ring_seconds: float = 25.0, **wish: Any) -> str:
         self.transferred.append((to, mode))
+        self.wishes.append(wish)
         return self._transfer_outcome

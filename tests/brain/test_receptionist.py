@@ -112,7 +112,9 @@ async def test_hours_repeat_goodbye_and_operator() -> None:
     assert (await converse(brain, "What are your opening hours?"))[0].startswith("We are open Monday to Friday")
     assert await converse(brain, "Could you repeat that?") == ["What is your name, please?"]
     assert await converse(brain, "Can I speak to a human?") == [""]
-    assert call.transferred == [("+493099", "blind")] and call.said == ["One moment, please."]
+    assert call.transferred == [("+493099", "bridged")] and call.said == ["One moment, please."]
+    assert call.wishes == [{"whisper": "A caller wants to talk to you.", "back": True}]
+    assert await brain.on_colleague_left("the colleague hung up") == f"You are back with me. {brain.question()}"
     assert await converse(brain, "Never mind, goodbye.") == ["All right. Thank you for calling. Goodbye!"]
     assert call.hung_up == "abandoned"
 
