@@ -231,6 +231,17 @@ async def test_a_colleague_is_not_kept_waiting_by_an_agent_that_says_nothing(
     assert len(whispering.bridges()) == 2
 
 
+async def test_an_agent_that_has_left_is_called_back_with_what_was_said() -> None:
+    table = Table()
+    table.says(messages.CallEvent(table.call.id, "transcript", {"role": "user", "text": "A human, please."}))
+    table.says(messages.Finished(table.call.id, (), {}, {}))
+    assert table.control.transfers.take_back(table.call, "taken back") and table.back()
+    offer = table.told(messages.Offer)[-1]
+    assert offer.resumed and offer.history[-1]["text"] == "A human, please."
+    table.says(messages.Accept(table.call.id))
+    assert isinstance(table.worker.heard[-1], messages.Connected)
+
+
 async def test_a_refused_handover_becomes_a_meeting_too() -> None:
     table = Board(MUSIC)
     call = table.incoming()
