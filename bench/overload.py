@@ -111,6 +111,7 @@ def _times(outcomes: list[Outcome]) -> dict[str, float]:
 async def measure(calls: int, seconds: float, rate: int) -> dict[str, Any]:
     """Both, on one service."""
     os.environ["SIPAGENT__SIP__ACCEPT_UNKNOWN_SOURCES"] = "false"
+    os.environ["SIPAGENT__MEDIA__RTP_TIMEOUT_SECONDS"] = "3600"  # our callers listen and say nothing
     with tempfile.TemporaryDirectory(prefix="overload") as folder:
         async with service(Path(folder), CONFIG.format(calls=calls), ports=4 * calls + 40) as agent:
             limit = await overload(agent, calls, seconds)
