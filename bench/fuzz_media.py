@@ -31,6 +31,7 @@ ROWS: Final = 512
 ROUND_TICKS: Final = 1000
 DAMAGED: Final = 5  # packets in a tick without a genuine one
 MAX_COUNT: Final = 1 << 40  # what is above has been below zero
+MOST_AHEAD_S: Final = 2.5  # a second, and what one packet may still jump
 LEEWAY_S: Final = 0.5  # for what is waited for at the end
 LEAST_SHARE: Final = 0.5  # of call time in the ring: each time line that is laid anew may cost a gap deadline
 GROWTH_MB: Final = 20.0  # what the allocator may keep between the first tenth and the end
@@ -90,7 +91,7 @@ class Storm:
     def _look_at(self, far_end: FarEnd, elapsed_s: float) -> str:
         table, row = self.line.table, far_end.row
         heard_s = int(table.rx_head[row]) / int(table.rate_hz[row])
-        if heard_s < elapsed_s * LEAST_SHARE - LEEWAY_S:
+        if not elapsed_s * LEAST_SHARE - LEEWAY_S <= heard_s <= elapsed_s + MOST_AHEAD_S:
             return f"{heard_s:.2f} s in the ring after {elapsed_s:.2f} s"
         sent = [packet for packet in self.line.sent(row) if not 192 <= packet.data[1] <= 223]
         if any((after.sequence - before.sequence) % 65536 != 1 for before, after in pairwise(sent)):

@@ -33,6 +33,8 @@ MAX_DROPOUT: Final = 3000  # RFC 3550 A.1
 MAX_MISORDER: Final = 100
 JUMP_NS: Final = 1_000_000_000  # a timestamp further than this from where the clock expects it is a new time line
 MAX_LAG_NS: Final = 200_000_000  # of a time line that is laid anew, behind the row's own time
+MAX_AHEAD_NS: Final = 1_000_000_000  # a far end that sends more than real time is not heard further than this
+FOLLOW_NS: Final = 10_000  # each 20 ms, 500 ppm: its crystal may be faster than ours for hours
 LATE_IN_A_ROW: Final = 4  # after so many late packets the line has become longer: begin anew where we are …
 LATE_FOR_NS: Final = 90_000_000  # … if they came over such a time: those of a stall come all at once
 TALK_SPURT_MS: Final = 200  # after such a pause a packet is not late, it begins a talk spurt
@@ -95,6 +97,7 @@ class Receiver:
         self._samples = np.full(rows, 160, np.int64)  # samples per packet
         self._sample_ns = np.full(rows, 125_000, np.int64)
         self._epoch_ns = np.zeros(rows, np.int64)  # when the row's clock stood at 0
+        self._ahead = np.zeros(rows, np.bool_)  # of time: nothing is heard until it has caught up
         self._samples_per_tick = np.ones(rows, np.int64)
         self._late_run = np.zeros(rows, np.int64)
         self._late_since_ns = np.zeros(rows, np.int64)
@@ -233,12 +236,13 @@ class Receiver:
         if self._ticks % LEARN_TICKS == 0:
             self.delay.rotate(now_ns)
             self._learn()
+            self._look_ahead(now_ns)
         if now_ns < self._due_ns:
             return
         budget = MAX_CONCEALED
         for _ in range(_ROUNDS):
             overdue_ns = now_ns - (self._table.rx_head + self._samples) * self._sample_ns - self.delay.wait_ns
-            rows = np.flatnonzero(overdue_ns > 0)
+            rows = np.flatnonzero((overdue_ns > 0) & ~self._ahead)
             if not len(rows):
                 self._due_ns = now_ns + 1 - int(overdue_ns.max())
                 return
@@ -259,6 +263,17 @@ class Receiver:
             self.moved[rows] = True
             self._release(rows)
             self._expect(rows)
+
+    def _look_ahead(self, now_ns: int) -> None:
+        """Find the rows that have heard more than time has passed."""
+        ahead_ns = self._table.rx_head * self._sample_ns - (now_ns - self._epoch_ns)
+        self._epoch_ns -= FOLLOW_NS * (ahead_ns > MAX_AHEAD_NS // 2)
+        ahead = ahead_ns > np.where(self._ahead, MAX_AHEAD_NS // 2, MAX_AHEAD_NS)
+        changed = np.flatnonzero(ahead != self._ahead)
+        if len(changed):
+            self._settle(changed)
+            self._ahead[changed] = ahead[changed]
+            self._expect(changed)
 
     def _fill(self, rows: Rows, samples: NDArray[np.int64], room: NDArray[np.int64], slot: NDArray[np.intp]) -> None:
         """Fill; where the packet right behind the gap waits already, the gap is bridged from both sides."""
@@ -407,7 +422,12 @@ class Receiver:
         fresh = ~duplicate
         self._slots.remember(rows[fresh], sequence[fresh])
         self.highest_sequence[rows] = np.maximum(self.highest_sequence[rows], sequence)
-        keep = fresh & ~late
+        waits = self._ahead[rows]
+        if waits.any():
+            self._count("dropped_late", rows[waits & fresh & ~late & (kind <= Kind.G722)])
+            self._next_sequence[rows[waits]] = self.highest_sequence[rows[waits]] + 1
+            self._anew[rows[waits]] = True
+        keep = fresh & ~late & ~waits
         ahead = sequence - self._next_sequence[rows]
         far = keep & (ahead >= SLOTS)
         alone = far & (self._slots.waiting[rows] == 0)
@@ -546,7 +566,7 @@ class Receiver:
         """Let rows go the fast way of which it is known what the next packet begins with."""
         plain = self.receiving[rows] & self._started[rows] & ~self._anew[rows] & (self._slots.waiting[rows] == 0)
         kind = self._in_order.kind(rows) % WIDE
-        plain &= (self._next_position[rows] == self._table.rx_head[rows]) & (kind > 0)
+        plain &= (self._next_position[rows] == self._table.rx_head[rows]) & (kind > 0) & ~self._ahead[rows]
         # The lowest payload type that means this kind; a sender that uses another one goes the long way.
         match = self.kinds[rows] == kind[:, None]
         plain &= match.any(axis=1)

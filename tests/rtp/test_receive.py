@@ -128,6 +128,19 @@ def test_what_a_stall_of_the_line_held_back_does_not_make_the_call_longer(stall_
     assert line.counter("lost") == 0 and line.counter("dropped_late") >= stall_ms // 20 - 12
 
 
+def test_a_far_end_that_sends_more_than_real_time_does_not_make_the_call_longer_and_is_heard_again() -> None:
+    line = Line().open()
+    flood = [(5 * number, rtp(number, 160 * number, marked(number))) for number in range(2000)]
+    after = [(10_000 + 20 * number, rtp(2000 + number, 160 * (2000 + number), marked(number))) for number in range(200)]
+    talk(line, flood, until_ms=10_000)
+    assert 0 <= int(line.table.rx_head[0]) / 8 - 10_000 <= 1050
+    dropped = line.counter("dropped_late")
+    assert dropped > 1300
+    talk(line, [(at_ms - 10_000, data) for at_ms, data in after], until_ms=4000)
+    assert 0 <= int(line.table.rx_head[0]) / 8 - 14_000 <= 1050
+    assert line.counter("dropped_late") - dropped < 40 and line.counter("lost") == 0
+
+
 @pytest.mark.parametrize(("marker", "most"), [(True, 0), (False, 6)])
 def test_a_sender_whose_time_stands_still_while_it_pauses_is_heard_again(marker: bool, most: int) -> None:
     line = Line().open()
