@@ -7,6 +7,7 @@ import fnmatch
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import Final
 from urllib.parse import unquote
 
@@ -46,7 +47,13 @@ def parse(text: str) -> Destination:
     user, port = unquote(match["user"]), int(match["port"] or 0)
     if not user.isprintable() or port > 65535:
         raise ParseError("a user without control characters and a port below 65536")
-    return Destination(text, user, match["host"].strip("[]").rstrip(".").lower(), port)
+    host = match["host"].strip("[]").rstrip(".").lower()
+    if match["host"].startswith("["):
+        try:
+            IPv6Address(host)
+        except ValueError:
+            raise ParseError("an IPv6 address between the brackets") from None
+    return Destination(text, user, host, port)
 
 
 class DestinationPolicy:

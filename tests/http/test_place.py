@@ -58,6 +58,8 @@ async def test_everything_in_the_request_reaches_call_control(client: httpx2.Asy
         ({"to": "sip:alice@trunk.example;maddr=10.0.0.1"}, "to"),
         ({"to": "sip:alice@trunk.example:70000"}, "to"),
         ({"to": "sip:trunk.example"}, "to"),
+        ({"to": "sip:alice@[.]"}, "to"),
+        ({"to": "sip:alice@[:]"}, "to"),
         ({"to": "sip:" + "a" * 300 + "@trunk.example"}, "to"),
         ({"to": 49301234}, "to"),
         ({"to": "+4930123456", "from": "a\r\nb"}, "from"),
