@@ -396,9 +396,7 @@ def test_an_end_of_turn_model_that_hangs_costs_only_the_silence_limit() -> None:
 def test_words_of_a_caller_who_does_not_hear_the_agent_are_a_turn_and_no_interruption() -> None:
     async def test(c: Call) -> None:
         c.conversation.aside = True
-        await c.conversation.say(
-            "This is a sentence that somebody else is to hear from its first word to the last."
-        )
+        await c.conversation.say("This is a sentence that somebody else is to hear from its first word to the last.")
         c.line.speak(tone(1.0), 1.0)
         await c.until(12.0)
         assert not c.log.of(Interruption) and len(c.log.of(Transcription)) == 1
