@@ -84,9 +84,9 @@ async def test_while_media_is_late_no_call_can_be_placed_and_readiness_and_metri
     http = HttpControl(board.control)
     board.plane.late_ms = 30.0
     with pytest.raises(Refused) as refused:
-        http.place(CallRequest("+4930123"))
+        http.place(CallRequest("+4930123", trunk="office"))
     assert refused.value.refusal is Refusal.NO_CAPACITY and "30.0 ms" in str(refused.value)
     assert board.life.lateness() and [sample.value for sample in _lateness(board.life).samples] == [1.0]
     board.plane.late_ms = 3.0
-    assert http.place(CallRequest("+4930123")).state == "offered"
+    assert http.place(CallRequest("+4930123", trunk="office")).state == "offered"
     assert [sample.value for sample in _lateness(board.life).samples] == [0.0]
