@@ -35,22 +35,23 @@ max_calls = {calls}
 """
 TALK_S: Final = 1.0
 REST_S: Final = 8.0  # rows rest for 5 s after a call
+TRANSACTIONS_S: Final = 40.0  # 64*T1 = 32 s until SIP has forgotten one: before that the memory tells of the rate
 FULL: Final = 1500  # calls after which everything that is kept on purpose is full: the last 1000, caches, every row
 GROWTH_KB: Final = 5_000
 METRICS: Final = ("sipagent_calls", "sipagent_dialogs", "sipagent_rows", "sipagent_rows_free", "sipagent_orphans")
 
 
-async def soak(calls: int, rate: float, warm_up: int) -> dict[str, Any]:
+async def soak(calls: int, rate: float, warm_up: int, rest_s: float = REST_S) -> dict[str, Any]:
     """Run `calls` calls after `warm_up` others; figures before and after, what grew, and how many calls failed."""
     at_once = int(rate * (TALK_S + 2)) + 10
     with tempfile.TemporaryDirectory(prefix="soak") as folder:
         ports = 4 * at_once + 4 * int(rate * REST_S)
         async with service(Path(folder), CONFIG.format(calls=at_once + int(rate * REST_S) // 2), ports=ports) as agent:
             failed = await _run(agent, warm_up, rate)
-            await asyncio.sleep(REST_S)
+            await asyncio.sleep(rest_s)
             before = await figures(agent)
             failed += await _run(agent, calls, rate)
-            await asyncio.sleep(REST_S)
+            await asyncio.sleep(rest_s)
             after = await figures(agent)
     grown = {
         name: value["rss_kb"] - before[name]["rss_kb"]
@@ -145,7 +146,8 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=0, help="calls before the first look; 0 = 1500, or as many")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    result = asyncio.run(soak(options.calls, options.rate, options.warm_up or min(FULL, options.calls)))
+    warm_up = options.warm_up or min(FULL, options.calls)
+    result = asyncio.run(soak(options.calls, options.rate, warm_up, TRANSACTIONS_S))
     # Until what is kept on purpose is full, each new call may take what one call leaves behind.
     result["leaks"] = leaks(
         result["before"], result["after"], GROWTH_KB if options.calls >= FULL else 20 * options.calls
