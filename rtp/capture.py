@@ -11,9 +11,7 @@ the call; whatever ends it, the file is whole up to its last packet.
 
 import os
 import queue
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Final
 from sipagent.rtp import pcapng
 from sipagent.rtp.control import CaptureEnded
 from sipagent.rtp.pcapng import Address
+from sipagent.rtp.writer_thread import WriterThread
 
 RowKey = tuple[int, int]  # row, generation
 Packet = tuple[int, Address, Address, bytes]  # CLOCK_MONOTONIC ns, source, target, UDP payload
@@ -61,19 +60,17 @@ class CaptureWriter:
         """`wall_clock_offset_ns` is what to add to a packet's time for the time of day."""
         self._offset_ns = wall_clock_offset_ns
         self._limit = backlog_octets
-        self._interval_s = interval_s
         self._put = 0  # octets handed over; only the caller's thread writes it
         self._taken = 0  # octets taken; only the writer thread writes it
         self._missing: dict[RowKey, int] = {}  # packets that found no room, told with the next ones
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[CaptureEnded] = queue.SimpleQueue()
         self._open: dict[RowKey, _Capture] = {}
-        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
-        self._thread.start()
+        self._writer = WriterThread("capture", interval_s, self._write_all, self._stop_all)
+        self._writer.start()
 
     def start(self, key: RowKey, path: str, limit_octets: int) -> None:
         """Begin a file, with mode 0600; one that exists already is not written over."""
-        self._work.put(lambda: self._start(key, path, limit_octets))
+        self._writer.do(lambda: self._start(key, path, limit_octets))
 
     def put(self, key: RowKey, packets: list[Packet]) -> None:
         """Hand over packets, about in the order of their times; nobody may change the list later."""
@@ -83,12 +80,12 @@ class CaptureWriter:
             return
         self._put += octets
         missing = self._missing.pop(key, 0)
-        self._work.put(lambda: self._take(key, packets, octets, missing))
+        self._writer.do(lambda: self._take(key, packets, octets, missing))
 
     def stop(self, key: RowKey) -> None:
         """Close the file once all that was handed over is written; `finished` then tells of it."""
         missing = self._missing.pop(key, 0)
-        self._work.put(lambda: self._stop(key, missing))
+        self._writer.do(lambda: self._stop(key, missing))
 
     def finished(self) -> list[CaptureEnded]:
         """The captures that have ended since the last call of this method."""
@@ -99,24 +96,15 @@ class CaptureWriter:
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Close every file and end the thread; waits for the disk for at most `timeout_s`."""
-        self._work.put(None)
-        self._thread.join(timeout_s)
+        self._writer.close(timeout_s)
 
     # ---- the writer thread
 
-    def _run(self) -> None:
-        write_at = time.monotonic() + self._interval_s
-        while True:
-            try:
-                work = self._work.get(timeout=max(0.0, write_at - time.monotonic()))
-            except queue.Empty:
-                for capture in list(self._open.values()):
-                    self._write(capture)
-                write_at = time.monotonic() + self._interval_s
-                continue
-            if work is None:
-                break
-            work()
+    def _write_all(self) -> None:
+        for capture in list(self._open.values()):
+            self._write(capture)
+
+    def _stop_all(self) -> None:
         for key in list(self._open):
             self._stop(key, 0)
 

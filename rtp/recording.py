@@ -13,9 +13,7 @@ import errno
 import os
 import queue
 import struct
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +23,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from sipagent.rtp.control import RecordingEnded
+from sipagent.rtp.writer_thread import WriterThread
 
 RowKey = tuple[int, int]  # row, generation
 FORMATS: Final = {"wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "opus": ("OGG", "OPUS"), "ogg": ("OGG", "OPUS")}
@@ -111,22 +110,20 @@ class Recorder:
 
     def __init__(self, backlog_samples: int = BACKLOG_SAMPLES, interval_s: float = WRITE_INTERVAL_S) -> None:
         self._limit = backlog_samples
-        self._interval_s = interval_s
         self._put = 0  # samples handed over; only the caller's thread writes it
         self._taken = 0  # samples taken; only the writer thread writes it
         self._missing: dict[RowKey, list[int]] = {}  # samples of each leg that found no room, told with the next append
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[RecordingEnded] = queue.SimpleQueue()
         self._open: dict[RowKey, _Recording] = {}
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
-        self._thread.start()
+        self._writer = WriterThread("recorder", interval_s, self._write_all, self._stop_all)
+        self._writer.start()
 
     def start(self, key: RowKey, path: str, rate_hz: int) -> None:
         """Begin a file for `key` at position 0; its suffix (wav, flac, opus) is the format, its mode is 0600.
 
         Whatever goes wrong is told by `finished`. A file that exists already is not written over.
         """
-        self._work.put(lambda: self._start(key, path, rate_hz))
+        self._writer.do(lambda: self._start(key, path, rate_hz))
 
     def append(
         self,
@@ -148,20 +145,20 @@ class Recorder:
             return
         self._put += samples
         gap = self._missing.pop(key, None)
-        self._work.put(lambda: self._append(key, received, sent, received_at, sent_at, gap))
+        self._writer.do(lambda: self._append(key, received, sent, received_at, sent_at, gap))
 
     def pause(self, key: RowKey) -> None:
         """Write silence for both legs from here on."""
-        self._work.put(lambda: self._pause(key, True))
+        self._writer.do(lambda: self._pause(key, True))
 
     def resume(self, key: RowKey) -> None:
         """Write the legs again."""
-        self._work.put(lambda: self._pause(key, False))
+        self._writer.do(lambda: self._pause(key, False))
 
     def stop(self, key: RowKey) -> None:
         """Close the file once all that was handed over is written; `finished` then tells of it."""
         gap = self._missing.pop(key, None)
-        self._work.put(lambda: self._stop(key, gap))
+        self._writer.do(lambda: self._stop(key, gap))
 
     def finished(self) -> list[RecordingEnded]:
         """The recordings that have ended since the last call of this method."""
@@ -172,24 +169,15 @@ class Recorder:
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Close every file and end the thread; waits for the disk for at most `timeout_s`."""
-        self._work.put(None)
-        self._thread.join(timeout_s)
+        self._writer.close(timeout_s)
 
     # ---- the writer thread
 
-    def _run(self) -> None:
-        write_at = time.monotonic() + self._interval_s
-        while True:
-            try:
-                work = self._work.get(timeout=max(0.0, write_at - time.monotonic()))
-            except queue.Empty:
-                for key in list(self._open):
-                    self._write(key)
-                write_at = time.monotonic() + self._interval_s
-                continue
-            if work is None:
-                break
-            work()
+    def _write_all(self) -> None:
+        for key in list(self._open):
+            self._write(key)
+
+    def _stop_all(self) -> None:
         for key in list(self._open):
             self._stop(key)
 

@@ -181,7 +181,7 @@ def test_a_disk_that_is_too_slow_costs_samples_and_not_time_or_memory(tmp_path: 
     def hang() -> None:
         gate.wait(10)
 
-    recorder._work.put(hang)  # the disk
+    recorder._writer.do(hang)  # the disk
     path = tmp_path / "call.wav"
     recorder.start(KEY, str(path), 8000)
     for packet in range(10):
