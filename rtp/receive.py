@@ -24,13 +24,12 @@ from sipagent.rtp.in_order import InOrder
 from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.packet import Batch, Headers
 from sipagent.rtp.reorder import NOBODY, SLOTS, ReorderBuffer
+from sipagent.rtp.sources import CYCLE, Sources
 from sipagent.rtp.table import COUNTER, CallTable
 from sipagent.rtp.timeline import Timeline
 
 Rows = NDArray[np.intp]
 
-MAX_DROPOUT: Final = 3000  # RFC 3550 A.1
-MAX_MISORDER: Final = 100
 JUMP_NS: Final = 1_000_000_000  # a timestamp further than this from where the clock expects it is a new time line
 MAX_LAG_NS: Final = 200_000_000  # of a time line that is laid anew, behind the row's own time
 MAX_AHEAD_NS: Final = 1_000_000_000  # a far end that sends more than real time is not heard further than this
@@ -43,7 +42,7 @@ TALK_SPURT_MS: Final = 200  # after such a pause a packet is not late, it begins
 MAX_CONCEALED: Final = 48  # per tick
 PATIENCE_NS: Final = 60_000_000
 LEARN_TICKS: Final = 4  # delays are learned from together, of four ticks
-_CYCLE: Final = 1 << 16
+_FORM: Final = 1 << 16  # code = (kind, WIDE) * 65536 + octets
 _ROUNDS: Final = 64  # packets per row that one tick may make up
 
 
@@ -84,13 +83,8 @@ class Receiver:
         self._lost_before = np.zeros(rows, np.int64)  # in the streams before this one
         self.kinds = np.zeros((rows, 128), np.uint8)  # Kind by payload type
         self.receiving = np.zeros(rows, np.bool_)
-        self._started = np.zeros(rows, np.bool_)  # a source is being followed
+        self._sources = Sources(table)
         self._anew = np.zeros(rows, np.bool_)  # its next packet begins a new time line
-        self._candidate = np.zeros(rows, np.uint32)  # another source, and the number that would confirm it
-        self._candidate_next = np.full(rows, -1, np.int64)
-        self.ssrc = np.zeros(rows, np.uint32)
-        self.base_sequence = np.zeros(rows, np.int64)  # for RTCP: first and highest extended sequence number
-        self.highest_sequence = np.zeros(rows, np.int64)
         self._next_sequence = np.zeros(rows, np.int64)
         self._next_timestamp = np.zeros(rows, np.int64)
         self._next_position = np.zeros(rows, np.int64)
@@ -125,19 +119,14 @@ class Receiver:
         self.losses.reset(row)
         self._timeline.reset(one)
         self.kinds[row] = Kind.UNKNOWN
-        self.receiving[row] = self._started[row] = False
-        self._candidate_next[row] = -1
+        self._sources.reset(row)
+        self.receiving[row] = False
         self._in_order.clear(row)
         self._due_ns = 0
         self._wide[row] = rate_hz > 8000
         self._sample_ns[row] = 1_000_000_000 // rate_hz
         self._samples[row] = rate_hz // 50
         self._late_run[row] = 0
-        self.jitter_reset(row)
-
-    def jitter_reset(self, row: int) -> None:
-        """Let the numbers that RTCP reports begin anew."""
-        self.base_sequence[row] = self.highest_sequence[row] = 0
 
     def set_formats(
         self, row: int, kinds: dict[int, Kind], clock_rate_hz: int, *, receiving: bool, ptime_ms: int, now_ns: int
@@ -165,7 +154,7 @@ class Receiver:
     def follow_anyone(self, row: int) -> None:
         """The far end has changed: the next valid packet begins a new time line, whatever its SSRC."""
         self._settle(np.array([row]))
-        self._started[row] = False
+        self._sources.forget(row)
         self._expect(np.array([row]))
 
     def close(self, row: int) -> None:
@@ -178,18 +167,18 @@ class Receiver:
     def continues(self, row: int, ssrc: int, sequence: int) -> bool:
         """Whether a packet from another address goes on with the stream that this row follows (NAT rebinding)."""
         self._settle(np.array([row]))
-        ahead = (sequence - int(self.highest_sequence[row])) % _CYCLE
-        return bool(self._started[row]) and int(self.ssrc[row]) == ssrc and 0 < ahead < MAX_DROPOUT
+        return self._sources.continues(row, ssrc, sequence)
 
     def reception(self, rows: Rows) -> Reception:
         """Numbers for RTCP."""
         self._settle(rows)
+        sources = self._sources
         return Reception(
-            heard=self._started[rows] & ~self._anew[rows],
-            ssrc=self.ssrc[rows].astype(np.int64),
-            # The numbers begin one cycle up; RFC 3550 A.1 counts cycles from zero.
-            first_sequence=self.base_sequence[rows] - _CYCLE,
-            highest_sequence=self.highest_sequence[rows] - _CYCLE,
+            heard=sources.followed[rows] & ~self._anew[rows],
+            ssrc=sources.ssrc[rows].astype(np.int64),
+            # RFC 3550 A.1 counts cycles from zero.
+            first_sequence=sources.first_sequence[rows] - CYCLE,
+            highest_sequence=sources.highest_sequence[rows] - CYCLE,
             lost=self._table.counters[rows, COUNTER["lost"]].astype(np.int64) - self._lost_before[rows],
         )
 
@@ -282,10 +271,10 @@ class Receiver:
             kind, payload, length = self._slots.peek(rows, slot)
             # These need no state to be decoded twice.
             bridged &= ((kind == Kind.PCMU) | (kind == Kind.PCMA)) & ~self._wide[rows]
-            code = np.where(bridged, kind * _CYCLE + length, -1)
+            code = np.where(bridged, kind * _FORM + length, -1)
             for each in np.unique(code[bridged]):
                 same = np.flatnonzero(code == each)
-                form, octets = divmod(int(each), _CYCLE)
+                form, octets = divmod(int(each), _FORM)
                 following = self._codecs.decode(form, rows[same], payload[same, :octets])
                 self._timeline.fill(rows[same], samples[same], following)
         self._timeline.fill(rows[~bridged], samples[~bridged])
@@ -326,7 +315,7 @@ class Receiver:
         self._next_sequence[rows] = following
         self._next_timestamp[rows] = (self._next_timestamp[rows] + octets) & 0xFFFFFFFF
         self._next_position[rows] = self._table.rx_head[rows]
-        self.highest_sequence[rows] = np.maximum(self.highest_sequence[rows], following - 1)
+        self._sources.highest_sequence[rows] = np.maximum(self._sources.highest_sequence[rows], following - 1)
         self._slots.remember_all(rows, before, following)
 
     def count(self, rows: Rows) -> None:
@@ -348,7 +337,9 @@ class Receiver:
         usable = listening & ~control & headers.valid & fits
         self._count("dropped_payload_type", batch.rows[usable & (kind == Kind.UNKNOWN)])
         usable &= kind != Kind.UNKNOWN
-        sequence = self._follow(batch.rows, headers, usable)
+        sequence, begin = self._sources.follow(batch.rows, headers, usable)
+        if np.count_nonzero(begin):
+            self._begin(batch.rows[begin], sequence[begin])
         chosen = np.flatnonzero(usable)
         if not len(chosen):
             return
@@ -362,38 +353,12 @@ class Receiver:
         self._release(rows[arrived])
         self._expect(rows)
 
-    def _follow(self, rows: Rows, headers: Headers, usable: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Extended sequence numbers; clears `usable` where the packet is of no source that the row follows.
-
-        RFC 3550 A.1: another SSRC, or a number far off, is believed once the next number has come as well.
-        """
-        started = self._started[rows]
-        highest = self.highest_sequence[rows]
-        delta = ((headers.sequence - highest + _CYCLE // 2) & (_CYCLE - 1)) - _CYCLE // 2
-        same_source = headers.ssrc == self.ssrc[rows]
-        strange = usable & started & (~same_source | (delta > MAX_DROPOUT) | (delta < -MAX_MISORDER))
-        confirmed = strange & (self._candidate[rows] == headers.ssrc)
-        confirmed &= self._candidate_next[rows] == headers.sequence
-        self._count("ssrc_changes", rows[confirmed & ~same_source])
-        refused = strange & ~confirmed
-        self._candidate[rows[refused]] = headers.ssrc[refused]
-        self._candidate_next[rows[refused]] = (headers.sequence[refused] + 1) & (_CYCLE - 1)
-        self._count("dropped_ssrc", rows[refused])
-        begin = confirmed | (usable & ~started)
-        if begin.any():
-            self._begin(rows[begin], headers.ssrc[begin], headers.sequence[begin])
-        usable &= ~refused
-        # One cycle up, so that a packet from before the first one has a number above zero.
-        return np.where(begin, headers.sequence + _CYCLE, highest + delta)
-
-    def _begin(self, rows: Rows, ssrc: NDArray[np.uint32], sequence: NDArray[np.int64]) -> None:
+    def _begin(self, rows: Rows, sequence: NDArray[np.int64]) -> None:
+        """Another stream begins with this number."""
         self._slots.clear(rows)
-        self._started[rows] = self._anew[rows] = True
-        self.ssrc[rows] = ssrc
-        self._candidate_next[rows] = -1
-        self.base_sequence[rows] = self._next_sequence[rows] = sequence + _CYCLE
-        self.highest_sequence[rows] = sequence + _CYCLE - 1
-        self.losses.begin(rows, sequence + _CYCLE)
+        self._anew[rows] = True
+        self._next_sequence[rows] = sequence
+        self.losses.begin(rows, sequence)
         self._lost_before[rows] = self._table.counters[rows, COUNTER["lost"]]
 
     def _place(
@@ -409,23 +374,23 @@ class Receiver:
         rows = batch.rows[chosen]
         duplicate = self._slots.seen(rows, sequence)
         self._count("dropped_duplicate", rows[duplicate])
-        self._count("reordered", rows[~duplicate & (sequence < self.highest_sequence[rows])])
+        self._count("reordered", rows[~duplicate & (sequence < self._sources.highest_sequence[rows])])
         late = ~duplicate & (sequence < self._next_sequence[rows])
         self._count("dropped_late", rows[late & (kind <= Kind.G722)])
         # It had been counted as lost when the line went past it.
-        counted = rows[late & (sequence >= self.base_sequence[rows])]
+        counted = rows[late & (sequence >= self._sources.first_sequence[rows])]
         self._table.counters[counted, COUNTER["lost"]] -= np.uint64(1)
-        steps = np.where(headers.marker[chosen], _CYCLE, sequence - self._next_sequence[rows])
+        steps = np.where(headers.marker[chosen], CYCLE, sequence - self._next_sequence[rows])
         position = self._position(
             rows, headers.timestamp[chosen], headers.payload_length[chosen], kind, late, steps, now_ns
         )
         fresh = ~duplicate
         self._slots.remember(rows[fresh], sequence[fresh])
-        self.highest_sequence[rows] = np.maximum(self.highest_sequence[rows], sequence)
+        self._sources.highest_sequence[rows] = np.maximum(self._sources.highest_sequence[rows], sequence)
         waits = self._ahead[rows]
         if waits.any():
             self._count("dropped_late", rows[waits & fresh & ~late & (kind <= Kind.G722)])
-            self._next_sequence[rows[waits]] = self.highest_sequence[rows[waits]] + 1
+            self._next_sequence[rows[waits]] = self._sources.highest_sequence[rows[waits]] + 1
             self._anew[rows[waits]] = True
         keep = fresh & ~late & ~waits
         ahead = sequence - self._next_sequence[rows]
@@ -538,11 +503,11 @@ class Receiver:
             self._timeline.quiet[rows[early]] = True
             self._timeline.fill(rows[early], ahead[early])
             self._timeline.quiet[rows[early]] = was_quiet
-        code = np.where(kind <= Kind.G722, (kind + WIDE * self._wide[rows]) * _CYCLE + length, -1)
+        code = np.where(kind <= Kind.G722, (kind + WIDE * self._wide[rows]) * _FORM + length, -1)
         skip = np.maximum(-ahead, 0)
         for each in np.unique(code[code >= 0]):
             same = np.flatnonzero(code == each)
-            form, octets = divmod(int(each), _CYCLE)
+            form, octets = divmod(int(each), _FORM)
             pcm = self._codecs.decode(form, rows[same], payload[same, :octets])
             self._append(rows[same], pcm, skip[same])
             self._next_timestamp[rows[same]] = (timestamp[same] + octets) & 0xFFFFFFFF
@@ -564,7 +529,9 @@ class Receiver:
 
     def _expect(self, rows: Rows) -> None:
         """Let rows go the fast way of which it is known what the next packet begins with."""
-        plain = self.receiving[rows] & self._started[rows] & ~self._anew[rows] & (self._slots.waiting[rows] == 0)
+        plain = (
+            self.receiving[rows] & self._sources.followed[rows] & ~self._anew[rows] & (self._slots.waiting[rows] == 0)
+        )
         kind = self._in_order.kind(rows) % WIDE
         plain &= (self._next_position[rows] == self._table.rx_head[rows]) & (kind > 0) & ~self._ahead[rows]
         # The lowest payload type that means this kind; a sender that uses another one goes the long way.
@@ -578,7 +545,7 @@ class Receiver:
                 match.argmax(axis=1)[plain],
                 self._next_sequence[some],
                 self._next_timestamp[some],
-                self.ssrc[some],
+                self._sources.ssrc[some],
             )
 
     def _count(self, name: str, rows: Rows) -> None:

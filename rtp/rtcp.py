@@ -66,6 +66,7 @@ class ControlReports:
         self._sender = sender
         self._gauges = gauges
         self._tick_ms = options.tick_ms
+        self._tick_ns = options.tick_ms * 1_000_000
         self._interval_ns = options.rtcp_interval_ms * 1_000_000
         self._send = send
         self._offset_ns = wall_clock_offset_ns + NTP_EPOCH_NS
@@ -98,7 +99,8 @@ class ControlReports:
     def begin(self, row: int, now_ns: int) -> None:
         """The row's stream is agreed upon: report from now on, first after about half an interval (§6.2)."""
         if self._interval_ns and self._due_ns[row] == NEVER_NS:
-            self._due_ns[row] = now_ns + self._interval_ns * self._random.uniform(0.25, 0.75)
+            waits = self._interval_ns * self._random.uniform(0.25, 0.75) - PATIENCE_NS - EVERY_TICKS * self._tick_ns / 2
+            self._due_ns[row] = now_ns + max(0, waits)
             self._next_ns = min(self._next_ns, int(self._due_ns[row]))
 
     def close(self, row: int, tick: int, now_ns: int) -> None:
@@ -120,7 +122,7 @@ class ControlReports:
             for row, packets in zip(rows.tolist(), self._compounds(rows, tick, now_ns), strict=True):
                 self._send(row, build(*packets))
             self._reports[rows] += 1
-            shortest, latest = 0.5 * self._interval_ns, PATIENCE_NS + EVERY_TICKS * self._tick_ms * 1_000_000
+            shortest, latest = 0.5 * self._interval_ns, PATIENCE_NS + EVERY_TICKS * self._tick_ns
             longest = max(shortest, 1.5 * self._interval_ns - latest)
             self._due_ns[rows] = now_ns + self._random.uniform(shortest, longest, len(rows)).astype(np.int64)
         self._next_ns = int(self._due_ns.min())
