@@ -93,9 +93,11 @@ async def homer() -> AsyncIterator[Homer]:
         assert process.stderr is not None
         reading = None
         try:
-            async with asyncio.timeout(20):  # the last thing that it says before it reads its socket
+            async with asyncio.timeout(20):  # the last thing that it says, shortly before it binds its socket
                 while b"SO_RCVBUF is finally" not in (line := await process.stderr.readline()):
                     assert line, "Kamailio did not start"
+                while f"0100007F:{port:04X} " not in Path("/proc/net/udp").read_text():
+                    await asyncio.sleep(0.01)
             reading = asyncio.ensure_future(process.stderr.read())  # else it would wait for a full pipe
             yield Homer(folder, port)
         finally:

@@ -109,7 +109,7 @@ async def test_a_call_that_we_place_is_encrypted_from_its_first_packet(tmp_path:
             record = (await agent.http.get(f"/v1/calls/{call_id}")).json()
             refused = await refused_packets(agent)
             assert record["quality"]["mos_in"] > 4 and record["quality"]["mos_out"] > 4
-        assert refused <= 1, "baresip opens its RTCP port with an APP packet in the clear, and nothing else is refused"
+        assert refused <= 2, "baresip opens RTCP with APP and ends it with BYE in the clear; nothing else is refused"
         greeting = await audio.spoken(GREETING)
         score, _ = audio.best_match(greeting, audio.read(phone.heard())[0])
         assert score > 0.95, f"the greeting is not what baresip heard ({score:.3f})"
