@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -89,6 +91,7 @@ async def homer() -> AsyncIterator[Homer]:
             *("-m", "32", "-M", "4"),
             stderr=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
         )
         assert process.stderr is not None
         reading = None
@@ -101,12 +104,9 @@ async def homer() -> AsyncIterator[Homer]:
             reading = asyncio.ensure_future(process.stderr.read())  # else it would wait for a full pipe
             yield Homer(folder, port)
         finally:
+            # One that is asked to end while it starts may never do so, and its children would hold the pipe open.
             with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), 5)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
             if reading is not None:
                 await reading
