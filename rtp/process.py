@@ -49,8 +49,8 @@ def run(
 ) -> None:
     """Run a media plane over the table in `table_fd` until told to end.
 
-    `wake_fds[i]` is the eventfd of worker i, `ears_fd` that of the ears: each is written at most once per tick, when a
-    row of that worker (any row, for the ears) has received or sent.
+    `wake_fds[i]` is the eventfd of worker i, `ears_fd` that of the ears: each is written at most once in two ticks,
+    when a row of that worker (any row, for the ears) has received or sent.
     """
     _prepare_process()
     channel = ControlChannel(control)
