@@ -4,6 +4,11 @@
 
 Each disturbance runs in a worker process of its own, beside the echoing one: a worker that blocks for half of each
 second, one that spins in pure Python, one that collects a million objects again and again. `calm` is the comparison.
+
+All packets of a tick leave together, so one tick that begins late is as many late packets as there are calls. Beside
+the plane runs `timer.c`, one for each processor and above the plane in priority, which asks for nothing but to be woken
+each millisecond: a moment in which it was late as well is counted as the machine's, the others as ours. `steal_ms` is
+what the hypervisor says that it took.
 """
 
 import argparse
@@ -11,9 +16,11 @@ import gc
 import json
 import multiprocessing
 import os
+import subprocess
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
 
 from bench.loadgen import Compiled
 from bench.rig import Rig
@@ -51,6 +58,12 @@ def collecting(wake_fd: int) -> None:
         gc.collect()
 
 
+Moments = Sequence[Sequence[float]]  # each: CLOCK_MONOTONIC, by how much late, in ms
+PARTS: Final = ("p50", "p99", "p99_9", "max")
+OPENING_S: Final = 4.0  # for the rows to open before the far ends talk
+SAME_MS: Final = 2.0  # a late packet and a late timer so close belong together
+SHARE: Final = 0.5  # … if the timer was late by this much of what the packet was
+
 DISTURBANCES: tuple[Callable[[int], None], ...] = (calm, blocked, spinning, collecting)
 
 
@@ -63,19 +76,53 @@ def measure(calls: int, io: str, seconds: float) -> dict[str, Any]:
         rig = Rig(calls, io)
         worker = context.Process(target=disturbance, args=(rig.wake_fd,), daemon=True)
         worker.start()
+        timers, stolen = _timers(compiled, seconds), steal_ms()
         try:
             run = rig.figures(compiled, seconds)
+            stolen = steal_ms() - stolen
+            bare = [json.loads(timer.communicate()[0]) for timer in timers]
         finally:
+            for timer in timers:
+                timer.kill()
             worker.kill()
             worker.join()
             rig.close()
         figures["io"] = run.io
+        late = run.far["late"]
+        machine = sum(_is_machines(moment, [at for timer in bare for at in timer["late"]]) for moment in late)
         figures["disturbances"][disturbance.__name__] = {
             "pacing_ms": run.far["pacing_ms"],
+            "timer_ms": {part: max(timer["late_ms"][part] for timer in bare) for part in PARTS},
+            "late_moments": {"ours": len(late) - machine, "machine": machine},
+            "steal_ms": stolen,
             "sequence_gaps": run.far["sequence_gaps"],
             "timestamp_gaps": run.far["timestamp_gaps"],
         }
     return figures
+
+
+def _timers(compiled: Compiled, seconds: float) -> list[subprocess.Popen[str]]:
+    """One for each processor, for as long as the run takes, and the opening of its rows."""
+    program = compiled.program("timer")
+    return [
+        subprocess.Popen([program, str(cpu), str(seconds + OPENING_S)], stdout=subprocess.PIPE, text=True)
+        for cpu in sorted(os.sched_getaffinity(0))
+    ]
+
+
+def _is_machines(moment: Sequence[float], timers: Moments) -> bool:
+    """Whether a timer was late at the same time."""
+    at, late = moment
+    began = at - late
+    return any(
+        began - SAME_MS <= deadline <= at + SAME_MS and timer_late >= SHARE * late for deadline, timer_late in timers
+    )
+
+
+def steal_ms() -> int:
+    """Time that the hypervisor has kept from this machine, of all processors, in ms since it started."""
+    ticks = int(Path("/proc/stat").read_text().splitlines()[0].split()[8])
+    return ticks * 1000 // os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -90,11 +137,21 @@ def main() -> None:
         print(json.dumps(figures))
         return
     print(f"{figures['calls']} calls, {figures['io']}; pacing in ms, gaps in packets")
-    print(f"{'':12} {'p50':>7} {'p99':>7} {'p99.9':>7} {'max':>7} {'seq':>5} {'ts':>5}")
+    print(
+        f"{'':12} {'p50':>7} {'p99':>7} {'p99.9':>7} {'max':>7} {'seq':>5} {'ts':>5}   > 2 ms late: ours, the machine's"
+    )
     for name, run in figures["disturbances"].items():
         pacing = run["pacing_ms"]
-        values = " ".join(f"{pacing[part]:7.3f}" for part in ("p50", "p99", "p99_9", "max"))
-        print(f"{name:12} {values} {run['sequence_gaps']:5} {run['timestamp_gaps']:5}")
+        late = run["late_moments"]
+        print(
+            f"{name:12} {_row(pacing)} {run['sequence_gaps']:5} {run['timestamp_gaps']:5}   "
+            f"{late['ours']}, {late['machine']}; {run['steal_ms']} ms stolen"
+        )
+        print(f"{'  a timer':12} {_row(run['timer_ms'])}")
+
+
+def _row(parts: dict[str, float]) -> str:
+    return " ".join(f"{parts[part]:7.3f}" for part in PARTS)
 
 
 if __name__ == "__main__":

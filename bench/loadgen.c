@@ -7,6 +7,7 @@
  * Arrival times are the kernel's (SO_TIMESTAMPNS). Prints one JSON object; times in ms.
  *
  * pacing  arrival time less RTP time of each packet, less the smallest such difference of its call
+ * late    when packets were late by more than 2 ms: [CLOCK_MONOTONIC, by how much], one entry per ms
  * echo    from the sending of a payload to its return
  */
 #include <arpa/inet.h>
@@ -23,6 +24,7 @@
 #define PERIOD_NS 20000000LL
 #define DIGITS 8
 #define BURST 256
+#define LATE_NS 2000000LL
 
 struct call {
     int fd;
@@ -32,7 +34,7 @@ struct call {
     int64_t unwrapped;  /* RTP time since the first packet, in timestamp units */
     int64_t least;      /* smallest arrival less RTP time, ns */
 };
-struct sample { int32_t call; int64_t difference; };
+struct sample { int32_t call; int64_t difference, at; };
 
 static int64_t now_ns(clockid_t clock) {
     struct timespec t;
@@ -135,7 +137,7 @@ int main(int argc, char **argv) {
             if (at < measure || at > end) continue;
             int64_t difference = at - c->unwrapped * 125000;
             if (difference < c->least) c->least = difference;
-            if (samples < room) sample[samples++] = (struct sample){c - call, difference};
+            if (samples < room) sample[samples++] = (struct sample){c - call, difference, at};
             int whole = 1;
             uint32_t us = 0;
             for (int d = 0; d < DIGITS; d++) {
@@ -149,6 +151,13 @@ int main(int argc, char **argv) {
     for (long s = 0; s < samples; s++) pacing[s] = sample[s].difference - call[sample[s].call].least;
     printf("{\"sent\": %ld, \"received\": %ld, \"sequence_gaps\": %ld, \"timestamp_gaps\": %ld, ", sent, received,
            sequence_gaps, timestamp_gaps);
+    printf("\"late\": [");
+    for (long s = 0, told = 0, before = 0; s < samples; s++)
+        if (pacing[s] > LATE_NS && sample[s].at / 1000000 != before) {
+            before = sample[s].at / 1000000;
+            printf("%s[%.3f, %.3f]", told++ ? ", " : "", sample[s].at / 1e6, pacing[s] / 1e6);
+        }
+    printf("], ");
     print_percentiles("pacing_ms", pacing, samples, ", ");
     print_percentiles("echo_ms", echo, echoes, "}\n");
     return 0;
