@@ -18,25 +18,20 @@ from numpy.typing import NDArray
 
 from sipagent.rtp import formats, packet
 from sipagent.rtp.bursts import LossBursts
-from sipagent.rtp.delay import NEVER_NS, DelayModel
+from sipagent.rtp.delay import DelayModel
 from sipagent.rtp.formats import WIDE, Codecs, Kind
 from sipagent.rtp.in_order import InOrder
 from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.packet import Batch, Headers
+from sipagent.rtp.placement import Placement
 from sipagent.rtp.reorder import NOBODY, SLOTS, ReorderBuffer
 from sipagent.rtp.sources import CYCLE, Sources
 from sipagent.rtp.table import COUNTER, CallTable
+from sipagent.rtp.telephone_event import EventPacket, event_packets
 from sipagent.rtp.timeline import Timeline
 
 Rows = NDArray[np.intp]
 
-JUMP_NS: Final = 1_000_000_000  # a timestamp further than this from where the clock expects it is a new time line
-MAX_LAG_NS: Final = 200_000_000  # of a time line that is laid anew, behind the row's own time
-MAX_AHEAD_NS: Final = 1_000_000_000  # a far end that sends more than real time is not heard further than this
-FOLLOW_NS: Final = 10_000  # each 20 ms, 500 ppm: its crystal may be faster than ours for hours
-LATE_IN_A_ROW: Final = 4  # after so many late packets the line has become longer: begin anew where we are …
-LATE_FOR_NS: Final = 90_000_000  # … if they came over such a time: those of a stall come all at once
-TALK_SPURT_MS: Final = 200  # after such a pause a packet is not late, it begins a talk spurt
 # Concealing a packet takes 45 µs. When a whole trunk stumbles the rows take turns, rather than that all are late; a row
 # that has waited for long gets silence.
 MAX_CONCEALED: Final = 48  # per tick
@@ -44,18 +39,6 @@ PATIENCE_NS: Final = 60_000_000
 LEARN_TICKS: Final = 4  # delays are learned from together, of four ticks
 _FORM: Final = 1 << 16  # code = (kind, WIDE) * 65536 + octets
 _ROUNDS: Final = 64  # packets per row that one tick may make up
-
-
-@dataclass(frozen=True, slots=True)
-class EventPacket:
-    """One telephone-event packet (RFC 4733), for the digit receiver."""
-
-    row: int
-    ssrc: int
-    timestamp: int
-    marker: bool
-    payload: bytes
-    payload_type: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +67,8 @@ class Receiver:
         self.kinds = np.zeros((rows, 128), np.uint8)  # Kind by payload type
         self.receiving = np.zeros(rows, np.bool_)
         self._sources = Sources(table)
-        self._anew = np.zeros(rows, np.bool_)  # its next packet begins a new time line
+        self._placement = Placement(table, self.delay, timeline)
         self._next_sequence = np.zeros(rows, np.int64)
-        self._next_timestamp = np.zeros(rows, np.int64)
-        self._next_position = np.zeros(rows, np.int64)
-        self._samples = np.full(rows, 160, np.int64)  # samples per packet
-        self._sample_ns = np.full(rows, 125_000, np.int64)
-        self._epoch_ns = np.zeros(rows, np.int64)  # when the row's clock stood at 0
-        self._ahead = np.zeros(rows, np.bool_)  # of time: nothing is heard until it has caught up
-        self._samples_per_tick = np.ones(rows, np.int64)
-        self._late_run = np.zeros(rows, np.int64)
-        self._late_since_ns = np.zeros(rows, np.int64)
         self._wide = np.zeros(rows, np.bool_)  # the rings of the row run at 16 kHz
         self._in_order = InOrder(table)
         self._delays: list[tuple[Rows, NDArray[np.int64]]] = []  # of packets in order, not learned from yet
@@ -124,9 +98,7 @@ class Receiver:
         self._in_order.clear(row)
         self._due_ns = 0
         self._wide[row] = rate_hz > 8000
-        self._sample_ns[row] = 1_000_000_000 // rate_hz
-        self._samples[row] = rate_hz // 50
-        self._late_run[row] = 0
+        self._placement.open(row, rate_hz)
 
     def set_formats(
         self, row: int, kinds: dict[int, Kind], clock_rate_hz: int, *, receiving: bool, ptime_ms: int, now_ns: int
@@ -140,13 +112,10 @@ class Receiver:
         self._settle(np.array([row]))
         self.kinds[row] = table
         self.receiving[row] = receiving
-        self._samples_per_tick[row] = max(1, rate_hz // clock_rate_hz)
-        self._samples[row] = ptime_ms * rate_hz // 1000
-        if self.delay.wait_ns[row] == NEVER_NS:
-            one = np.array([row])
-            self._epoch_ns[one] = now_ns - self._table.rx_head[one] * self._sample_ns[one]
-            self.delay.restart(one, self._epoch_ns[one])
-            self._timeline.pause(one)  # nothing has come yet: silence, not concealment
+        self._placement.set_format(row, max(1, rate_hz // clock_rate_hz), ptime_ms * rate_hz // 1000)
+        if self._placement.is_stopped(row):
+            self._placement.start(np.array([row]), now_ns)
+            self._timeline.pause(np.array([row]))  # nothing has come yet: silence, not concealment
         if not receiving:
             self._timeline.pause(np.array([row]))
         self._expect(np.array([row]))
@@ -174,7 +143,7 @@ class Receiver:
         self._settle(rows)
         sources = self._sources
         return Reception(
-            heard=sources.followed[rows] & ~self._anew[rows],
+            heard=sources.followed[rows] & ~self._placement.anew[rows],
             ssrc=sources.ssrc[rows].astype(np.int64),
             # RFC 3550 A.1 counts cycles from zero.
             first_sequence=sources.first_sequence[rows] - CYCLE,
@@ -184,11 +153,7 @@ class Receiver:
 
     def complete(self, rows: Rows, then_ns: int) -> NDArray[np.int64]:
         """Up to where the time lines of `rows` [n] will not be waited for, i8[n]: what was overdue at `then_ns`."""
-        head, samples = self._table.rx_head[rows], self._samples[rows]
-        overdue = (then_ns - 1 - self.delay.wait_ns[rows]) // self._sample_ns[rows]
-        missing = np.ceil(np.maximum(head - overdue, 0) / samples).astype(np.int64)
-        complete: NDArray[np.int64] = np.maximum(head - missing * samples, 0)
-        return complete
+        return self._placement.complete(rows, then_ns)
 
     # ---- packets
 
@@ -230,8 +195,8 @@ class Receiver:
             return
         budget = MAX_CONCEALED
         for _ in range(_ROUNDS):
-            overdue_ns = now_ns - (self._table.rx_head + self._samples) * self._sample_ns - self.delay.wait_ns
-            rows = np.flatnonzero((overdue_ns > 0) & ~self._ahead)
+            overdue_ns = self._placement.overdue_ns(now_ns)
+            rows = np.flatnonzero((overdue_ns > 0) & ~self._placement.ahead)
             if not len(rows):
                 self._due_ns = now_ns + 1 - int(overdue_ns.max())
                 return
@@ -248,20 +213,17 @@ class Receiver:
             self._settle(rows)
             _, position, slot = self._slots.earliest(rows)
             room = np.maximum(position - self._table.rx_head[rows], 1)
-            self._fill(rows, np.minimum(self._samples[rows], room), room, slot)
+            self._fill(rows, np.minimum(self._placement.samples[rows], room), room, slot)
             self.moved[rows] = True
             self._release(rows)
             self._expect(rows)
 
     def _look_ahead(self, now_ns: int) -> None:
         """Find the rows that have heard more than time has passed."""
-        ahead_ns = self._table.rx_head * self._sample_ns - (now_ns - self._epoch_ns)
-        self._epoch_ns -= FOLLOW_NS * (ahead_ns > MAX_AHEAD_NS // 2)
-        ahead = ahead_ns > np.where(self._ahead, MAX_AHEAD_NS // 2, MAX_AHEAD_NS)
-        changed = np.flatnonzero(ahead != self._ahead)
+        changed, ahead = self._placement.look_ahead(now_ns)
         if len(changed):
             self._settle(changed)
-            self._ahead[changed] = ahead[changed]
+            self._placement.ahead[changed] = ahead
             self._expect(changed)
 
     def _fill(self, rows: Rows, samples: NDArray[np.int64], room: NDArray[np.int64], slot: NDArray[np.intp]) -> None:
@@ -285,7 +247,7 @@ class Receiver:
             same, packets = (rows, data) if chosen is None else (rows[chosen], data[chosen])
             pcm = self._codecs.decode(kind, same, packets[:, packet.HEADER : packet.HEADER + octets])
             head = self._timeline.append(same, pcm)
-            self._delays.append((same, now_ns - head * self._sample_ns[same]))
+            self._delays.append((same, now_ns - head * self._placement.sample_ns[same]))
             self._in_order.passed(same, octets)
         self._table.rx_last_ns[rows] = now_ns
         self.moved[rows] = True
@@ -313,8 +275,7 @@ class Receiver:
         before = self._next_sequence[rows]
         following = before + packets
         self._next_sequence[rows] = following
-        self._next_timestamp[rows] = (self._next_timestamp[rows] + octets) & 0xFFFFFFFF
-        self._next_position[rows] = self._table.rx_head[rows]
+        self._placement.advance(rows, octets)
         self._sources.highest_sequence[rows] = np.maximum(self._sources.highest_sequence[rows], following - 1)
         self._slots.remember_all(rows, before, following)
 
@@ -348,7 +309,9 @@ class Receiver:
         fresh = self._table.rx_last_ns[rows] == 0
         self.first.extend(rows[fresh].tolist())
         self._table.rx_last_ns[rows] = now_ns
-        self._hand_over_events(batch, headers, chosen[kind == Kind.TELEPHONE_EVENT])
+        events = chosen[kind == Kind.TELEPHONE_EVENT]
+        self._count("dtmf_packets", batch.rows[events])
+        self.events.extend(event_packets(batch, headers, events))
         arrived = self._place(batch, headers, chosen, sequence, kind, now_ns)
         self._release(rows[arrived])
         self._expect(rows)
@@ -356,7 +319,7 @@ class Receiver:
     def _begin(self, rows: Rows, sequence: NDArray[np.int64]) -> None:
         """Another stream begins with this number."""
         self._slots.clear(rows)
-        self._anew[rows] = True
+        self._placement.anew[rows] = True
         self._next_sequence[rows] = sequence
         self.losses.begin(rows, sequence)
         self._lost_before[rows] = self._table.counters[rows, COUNTER["lost"]]
@@ -381,17 +344,16 @@ class Receiver:
         counted = rows[late & (sequence >= self._sources.first_sequence[rows])]
         self._table.counters[counted, COUNTER["lost"]] -= np.uint64(1)
         steps = np.where(headers.marker[chosen], CYCLE, sequence - self._next_sequence[rows])
-        position = self._position(
-            rows, headers.timestamp[chosen], headers.payload_length[chosen], kind, late, steps, now_ns
-        )
+        timestamp, octets = headers.timestamp[chosen], headers.payload_length[chosen]
+        position = self._placement.place(rows, timestamp, octets, kind, late, steps, now_ns)
         fresh = ~duplicate
         self._slots.remember(rows[fresh], sequence[fresh])
         self._sources.highest_sequence[rows] = np.maximum(self._sources.highest_sequence[rows], sequence)
-        waits = self._ahead[rows]
+        waits = self._placement.ahead[rows]
         if waits.any():
             self._count("dropped_late", rows[waits & fresh & ~late & (kind <= Kind.G722)])
             self._next_sequence[rows[waits]] = self._sources.highest_sequence[rows[waits]] + 1
-            self._anew[rows[waits]] = True
+            self._placement.anew[rows[waits]] = True
         keep = fresh & ~late & ~waits
         ahead = sequence - self._next_sequence[rows]
         far = keep & (ahead >= SLOTS)
@@ -411,54 +373,6 @@ class Receiver:
                 rows[index], sequence[index], position[index], headers.timestamp[taken], kind[index], payload, length
             )
         return keep
-
-    def _position(
-        self,
-        rows: Rows,
-        timestamp: NDArray[np.int64],
-        length: NDArray[np.int64],
-        kind: NDArray[np.int64],
-        late: NDArray[np.bool_],
-        steps: NDArray[np.int64],
-        now_ns: int,
-    ) -> NDArray[np.int64]:
-        """Places on the time line; lays the line anew where a packet fits it no longer.
-
-        `steps` counts packets from the one that is expected next; of one that begins a talk spurt it is a large number.
-        """
-        ticks = ((timestamp - self._next_timestamp[rows] + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
-        position = self._next_position[rows] + ticks * self._samples_per_tick[rows]
-        head = self._table.rx_head[rows]
-        sample_ns = self._sample_ns[rows]
-        audio = kind <= Kind.G722
-        samples = np.where(audio, length * self._samples_per_tick[rows], self._samples[rows])
-        delay = now_ns - (position + samples) * sample_ns
-        behind = position + samples <= head
-        run = np.where(audio, np.where(behind | late, self._late_run[rows] + 1, 0), self._late_run[rows])
-        self._late_since_ns[rows[run == 1]] = now_ns
-        longer = (run >= LATE_IN_A_ROW) & (now_ns - self._late_since_ns[rows] >= LATE_FOR_NS)
-        pause = self._timeline.filled[rows] * sample_ns > TALK_SPURT_MS * 1_000_000
-        excess = delay - self.delay.floor_ns[rows]
-        # The sender's own time went on without a break: it is the network that held the packet back.
-        held_back = (ticks * self._samples_per_tick[rows] == steps * self._samples[rows]) & (excess > 0)
-        anew = self._anew[rows] | ((np.abs(excess) > JUMP_NS) & ~held_back)
-        anew |= ~late & (longer | (pause & (position < head) & ~held_back))
-        # A telephone event carries the time at which it began: its place on the line is where the clock stands.
-        event = kind == Kind.TELEPHONE_EVENT
-        anew &= ~event
-        self._late_run[rows] = np.where(anew, 0, run)
-        # Where the head stands; it follows time by a deadline, and a stream that begins often would lose one each time.
-        begins = np.maximum(head, (now_ns - MAX_LAG_NS - self._epoch_ns[rows]) // sample_ns - samples)
-        position = np.where(anew, begins, position)
-        position = np.where(event, np.maximum(head, (now_ns - self.delay.floor_ns[rows]) // sample_ns), position)
-        again = rows[anew]
-        self._anew[again] = False
-        self._next_timestamp[again] = timestamp[anew]
-        self._next_position[again] = begins[anew]
-        self.delay.restart(again, now_ns - ((begins + samples) * sample_ns)[anew])
-        usual = audio & ~anew
-        self.delay.observe(rows[usual], delay[usual])
-        return position
 
     def _release(self, rows: Rows) -> None:
         """Append what is next, or whose time has been filled, until each row waits again."""
@@ -509,12 +423,9 @@ class Receiver:
             same = np.flatnonzero(code == each)
             form, octets = divmod(int(each), _FORM)
             pcm = self._codecs.decode(form, rows[same], payload[same, :octets])
+            self._placement.released(rows[same], timestamp[same], octets, position[same], pcm.shape[1])
             self._append(rows[same], pcm, skip[same])
-            self._next_timestamp[rows[same]] = (timestamp[same] + octets) & 0xFFFFFFFF
-            self._next_position[rows[same]] = position[same] + pcm.shape[1]
-            self._samples[rows[same]] = pcm.shape[1]
             self._in_order.set_form(rows[same], form, octets, pcm.shape[1])
-            self._late_run[rows[same]] = np.where(skip[same] < pcm.shape[1], 0, self._late_run[rows[same]])
 
     def _append(self, rows: Rows, pcm: NDArray[np.int16], skip: NDArray[np.int64]) -> None:
         """Append packets; the first `skip` [n] samples of each come too late, their time is filled."""
@@ -529,11 +440,11 @@ class Receiver:
 
     def _expect(self, rows: Rows) -> None:
         """Let rows go the fast way of which it is known what the next packet begins with."""
-        plain = (
-            self.receiving[rows] & self._sources.followed[rows] & ~self._anew[rows] & (self._slots.waiting[rows] == 0)
-        )
+        line = self._placement
+        plain = self.receiving[rows] & self._sources.followed[rows] & (self._slots.waiting[rows] == 0)
         kind = self._in_order.kind(rows) % WIDE
-        plain &= (self._next_position[rows] == self._table.rx_head[rows]) & (kind > 0) & ~self._ahead[rows]
+        plain &= ~line.anew[rows] & ~line.ahead[rows] & (line.next_position[rows] == self._table.rx_head[rows])
+        plain &= kind > 0
         # The lowest payload type that means this kind; a sender that uses another one goes the long way.
         match = self.kinds[rows] == kind[:, None]
         plain &= match.any(axis=1)
@@ -544,7 +455,7 @@ class Receiver:
                 some,
                 match.argmax(axis=1)[plain],
                 self._next_sequence[some],
-                self._next_timestamp[some],
+                line.next_timestamp[some],
                 self._sources.ssrc[some],
             )
 
@@ -555,22 +466,6 @@ class Receiver:
     def _count_received(self, rows: Rows, octets: NDArray[np.int64]) -> None:
         self._packets[rows] += np.uint64(1)
         self._octets[rows] += octets.astype(np.uint64)
-
-    def _hand_over_events(self, batch: Batch, headers: Headers, chosen: NDArray[np.intp]) -> None:
-        self._count("dtmf_packets", batch.rows[chosen])
-        for index in chosen.tolist():
-            start = int(headers.payload_offset[index])
-            payload = batch.data[index, start : start + int(headers.payload_length[index])].tobytes()
-            self.events.append(
-                EventPacket(
-                    row=int(batch.rows[index]),
-                    ssrc=int(headers.ssrc[index]),
-                    timestamp=int(headers.timestamp[index]),
-                    marker=bool(headers.marker[index]),
-                    payload=payload,
-                    payload_type=int(headers.payload_type[index]),
-                )
-            )
 
 
 def _only(headers: Headers, chosen: NDArray[np.intp]) -> Headers:

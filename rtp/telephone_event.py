@@ -12,13 +12,46 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from sipagent.rtp.receive import EventPacket
+import numpy as np
+from numpy.typing import NDArray
+
+from sipagent.rtp.packet import Batch, Headers
 
 DIGITS: Final = "0123456789*#ABCD!"  # event codes 0–15 (RFC 4733 table 3), 16 is flash
 END_PACKETS: Final = 3
 LOST_END_NS: Final = 40_000_000  # more than three packet times without a packet, and the event is over
 SEGMENT_TICKS: Final = 0xFFFF  # an event that is longer goes on under a new timestamp (§2.5.1.3)
 _VOLUME: Final = 10  # -10 dBm0 (§2.3.4)
+
+
+@dataclass(frozen=True, slots=True)
+class EventPacket:
+    """One packet of an event."""
+
+    row: int
+    ssrc: int
+    timestamp: int
+    marker: bool
+    payload: bytes
+    payload_type: int
+
+
+def event_packets(batch: Batch, headers: Headers, chosen: NDArray[np.intp]) -> list[EventPacket]:
+    """The packets `chosen` [n] of `batch`, which are of an event."""
+    packets = []
+    for index in chosen.tolist():
+        start = int(headers.payload_offset[index])
+        packets.append(
+            EventPacket(
+                row=int(batch.rows[index]),
+                ssrc=int(headers.ssrc[index]),
+                timestamp=int(headers.timestamp[index]),
+                marker=bool(headers.marker[index]),
+                payload=batch.data[index, start : start + int(headers.payload_length[index])].tobytes(),
+                payload_type=int(headers.payload_type[index]),
+            )
+        )
+    return packets
 
 
 @dataclass(frozen=True, slots=True)
