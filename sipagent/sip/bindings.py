@@ -285,7 +285,7 @@ class Bindings:
             self._run(binding, at)
 
         exchange.on_response, exchange.on_failure = on_response, on_failure
-        self._layer.send(exchange, now)
+        self._layer.clients.send(exchange, now)
 
     def _follow_flow(self, binding: _Binding, now: float) -> None:
         """The connection that was made may leave by another address than was thought before."""
@@ -324,7 +324,7 @@ class Bindings:
         exchange = Exchange(
             request, first_hop(account), on_response, on_failure, contact_user=contact_user(account), failover=True
         )
-        self._layer.send(exchange, now)
+        self._layer.clients.send(exchange, now)
         keepalive.deadline = now + self._keepalive_s
         self._agenda.watch(keepalive)
 

@@ -150,7 +150,7 @@ class Call:
             if accepted.repeater.expired(now):
                 self._no_ack(now)
             elif accepted.repeater.due(now):
-                self.host.layer.respond(accepted.incoming, accepted.response, now)
+                self.host.layer.servers.respond(accepted.incoming, accepted.response, now)
         if self.setup is not None:
             self.setup.on_deadline(now)
         self.reoffers.on_deadline(now)
@@ -210,7 +210,7 @@ class Call:
             if exchange.authentication is not None:
                 for name, value in exchange.authentication.headers(request.method, str(request.uri), request.body):
                     request.headers.add(name, value)
-        self.host.layer.send(exchange, now)
+        self.host.layer.clients.send(exchange, now)
         return exchange
 
     def send_bye(self, dialog: Dialog | None, now: float) -> None:
@@ -311,7 +311,7 @@ class Call:
         if contact:
             self.add_capabilities(response, incoming.flow)
         message.add_headers(response, headers)
-        self.host.layer.respond(incoming, response, now)
+        self.host.layer.servers.respond(incoming, response, now)
 
     def make_answer(self, incoming: Incoming, body: bytes) -> Response:
         """A 200 to a re-INVITE, UPDATE or PRACK."""

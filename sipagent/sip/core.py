@@ -24,13 +24,15 @@ from sipagent.sip.flow import Flow
 from sipagent.sip.inbound import InboundInvite
 from sipagent.sip.inbound_digest import InboundDigest
 from sipagent.sip.ladder import Ladders
-from sipagent.sip.layer import Action, Network, TransactionLayer
+from sipagent.sip.layer import TransactionLayer
 from sipagent.sip.origin import may_come_from
 from sipagent.sip.outbound import OutboundInvite
 from sipagent.sip.placing import bare, invite, number_at
 from sipagent.sip.readable import readable
 from sipagent.sip.reoffer import add_timer
 from sipagent.sip.timing import TimerSettings, earliest
+from sipagent.sip.transaction_user import Network
+from sipagent.sip.wire import Action
 
 _OPTIONS_WE_HAVE = frozenset({"100rel", "timer", "replaces", "norefersub"})
 _METHODS = frozenset(ALLOW.replace(" ", "").split(","))
@@ -98,7 +100,7 @@ class UserAgent:
 
     def flow_lost(self, flow: Flow, now: float) -> None:
         """A connection broke."""
-        self.layer.flow_lost(flow, now)
+        self.layer.clients.flow_lost(flow, now)
         self.bindings.flow_lost(flow, now)
 
     def drain(self) -> tuple[list[Action], list[EngineEvent]]:
@@ -164,7 +166,7 @@ class UserAgent:
         call.setup = setup
         self._calls[handle] = call
         self.ladders.open(handle, message.call_id(request))
-        self.layer.send(exchange, now)
+        self.layer.clients.send(exchange, now)
         return handle
 
     def refer(self, handle: str, refer_to: str, replaces: str | None, now: float) -> None:
@@ -180,7 +182,7 @@ class UserAgent:
             raise LocalError("the call to be replaced is gone")
         call.transfers.refer(target, self.replaces(replaces) if replaces is not None else "", now)
 
-    # ---- requests from the network (RequestUser)
+    # ---- requests from the network (TransactionUser)
 
     def answers(self, flow: Flow) -> bool:
         """Strangers get no answers when we do not take calls from them."""
@@ -241,7 +243,7 @@ class UserAgent:
         request.headers.remove("Proxy-Authorization")
         for name, value in authentication.headers(request.method, str(request.uri), request.body):
             request.headers.add(name, value)
-        self.layer.repeat(exchange, request, now)
+        self.layer.clients.repeat(exchange, request, now)
         return True
 
     def transport_failed(self, incoming: Incoming, now: float) -> None:
@@ -312,10 +314,10 @@ class UserAgent:
             if self.answers(incoming.flow):
                 self._refuse(incoming, 481, now)
             else:
-                self.layer.discard(incoming)
+                self.layer.servers.discard(incoming)
             return
         if self._foreign(found, incoming.flow):
-            self.layer.discard(incoming)  # no answer: the honest request must find its branch unused
+            self.layer.servers.discard(incoming)  # no answer: the honest request must find its branch unused
             return
         call, dialog = found
         self._check_require(request)
@@ -340,13 +342,13 @@ class UserAgent:
         request = incoming.request
         if not self.answers(incoming.flow):
             self.layer.stats["strangers"] += 1
-            self.layer.discard(incoming)
+            self.layer.servers.discard(incoming)
             return
         if request.method not in _METHODS:
             self._refuse(incoming, 405, now, headers=(("Allow", ALLOW),))
             return
         self._check_require(request)
-        if self.layer.merged(incoming):
+        if self.layer.servers.merged(incoming):
             self._refuse(incoming, 482, now)
         elif request.method == "OPTIONS":
             self._answer_options(incoming, now)
@@ -393,7 +395,7 @@ class UserAgent:
         self.index(call, dialog)
         self.watch(call)
         self.ladders.open(call.handle, dialog.call_id)
-        self.layer.respond(incoming, message.make_response(request, 100), now)
+        self.layer.servers.respond(incoming, message.make_response(request, 100), now)
         caller = message.address(request, "From")
         self.emit(
             IncomingCall(
@@ -455,7 +457,7 @@ class UserAgent:
     def _refuse(self, incoming: Incoming, status: int, now: float, reason: str = "", headers: HeaderList = ()) -> None:
         response = message.make_response(incoming.request, status, reason, self.layer.token())
         message.add_headers(response, headers)
-        self.layer.respond(incoming, response, now)
+        self.layer.servers.respond(incoming, response, now)
 
     def _authentication(self, account: TrunkAccount) -> Authentication:
         """Credentials of a trunk; once its registrar is known, only the trunk's own realms may ask for them."""

@@ -78,7 +78,7 @@ class InboundInvite:
                 self._refuse(504, "no PRACK", (), now)
                 self.call.end("timeout", 504, "no PRACK")
         elif waiting.repeater.due(now):
-            self.call.host.layer.respond(self.incoming, waiting.response, now)
+            self.call.host.layer.servers.respond(self.incoming, waiting.response, now)
 
     # ---- what we do
 
@@ -100,7 +100,7 @@ class InboundInvite:
             self.call.local_body = body
         self._reminder = (status, body, headers)
         self._remind_at = now + (REMIND_RELIABLY_S if reliable else REMIND_S)
-        self.call.host.layer.respond(self.incoming, response, now)
+        self.call.host.layer.servers.respond(self.incoming, response, now)
         if body and not reliable:
             self.call.host.emit(EarlySession(self.call.handle))
         self.call.host.watch(self.call)
@@ -123,7 +123,7 @@ class InboundInvite:
         if not self.settled:
             self.call.local_body = body
         self.call.remote_body = self._early_answer or self.offer
-        self.call.host.layer.respond(self.incoming, response, now)
+        self.call.host.layer.servers.respond(self.incoming, response, now)
         self.call.await_ack(self.incoming, response, self.offer is None and not self.settled, now)
 
     def reject(self, status: int, reason: str, headers: HeaderList, now: float) -> None:
@@ -199,4 +199,4 @@ class InboundInvite:
         tag = self.call.dialog.local_tag if self.call.dialog else ""
         response = message.make_response(self.incoming.request, status, reason, tag)
         message.add_headers(response, headers)
-        self.call.host.layer.respond(self.incoming, response, now)
+        self.call.host.layer.servers.respond(self.incoming, response, now)

@@ -95,7 +95,7 @@ class NativeEngine:
             call.hangup((), now)
         self._flush()
         end = now + LINGER_S
-        while (self._agent.layer.unanswered or self._agent.bindings.leaving) and time.monotonic() < end:  # noqa: ASYNC110 - the core has no event loop
+        while (self._agent.layer.clients.unanswered or self._agent.bindings.leaving) and time.monotonic() < end:  # noqa: ASYNC110 - the core has no event loop
             await asyncio.sleep(0.02)
         if self._timer is not None:
             self._timer.cancel()
@@ -338,9 +338,9 @@ class NativeEngine:
         flow, problem = await self._finder.find(wanted)
         now = time.monotonic()
         if flow is not None:
-            self._agent.layer.flow_ready(wanted.key, flow, now)
+            self._agent.layer.clients.flow_ready(wanted.key, flow, now)
         else:
-            self._agent.layer.flow_failed(wanted.key, now, problem)
+            self._agent.layer.clients.flow_failed(wanted.key, now, problem)
         self._flush()
 
     def _learn_servers(self, uri: str, found: Sequence[Target]) -> None:

@@ -41,7 +41,7 @@ class OutboundInvite:
         """CANCEL, as soon as a provisional response allows it."""
         if self.call.step(CallInput.HANGUP):
             self._give_up_at = now + self.call.host.layer.timers.give_up_s
-            self.call.host.layer.cancel(self.exchange, now, headers)
+            self.call.host.layer.clients.cancel(self.exchange, now, headers)
             self.call.end("local", 487)
 
     def on_prack(self, incoming: Incoming, now: float) -> None:
@@ -115,7 +115,7 @@ class OutboundInvite:
         tag = message.address(response, "To").tag
         known = self._acks.get(tag)
         if known is not None:
-            self.call.host.layer.resend(known, now)  # RFC 3261 §13.2.2.4: the ACK was lost
+            self.call.host.layer.clients.resend(known, now)  # RFC 3261 §13.2.2.4: the ACK was lost
             return
         dialog = self._dialog(tag, response)
         if dialog is None:
@@ -150,7 +150,7 @@ class OutboundInvite:
         known = self._acks.get(tag)
         dialog = self._dialog(tag, response)
         if known is not None:
-            self.call.host.layer.resend(known, now)
+            self.call.host.layer.clients.resend(known, now)
         elif dialog is not None:
             self._acks[tag] = self.call.send(dialog.request("ACK", message.cseq(response)[0]), dialog, now)
             self.call.send_bye(dialog, now)
@@ -180,7 +180,7 @@ class OutboundInvite:
         if self.call.state is CallState.CANCELLING or not timer.refused(422, message.header_list(response), now):
             return False
         add_timer(self.exchange.request, timer.request_headers())
-        self.call.host.layer.repeat(self.exchange, self.exchange.request, now)
+        self.call.host.layer.clients.repeat(self.exchange, self.exchange.request, now)
         return True
 
 

@@ -92,7 +92,7 @@ class Reoffers:
         if response.code < 300:
             known = self._acks.get(sequence)
             if known is not None:
-                call.host.layer.resend(known, now)
+                call.host.layer.clients.resend(known, now)
                 return
             _refresh(call, response)
             if method == "INVITE":
@@ -121,7 +121,7 @@ class Reoffers:
             return
         elif call.session_timer.refused(response.code, message.header_list(response), now) and sent is not None:
             add_timer(sent.request, call.session_timer.request_headers())
-            call.host.layer.repeat(sent, sent.request, now)
+            call.host.layer.clients.repeat(sent, sent.request, now)
             return
         else:
             self._sent = None
@@ -229,7 +229,7 @@ class Reoffers:
         if method != "PRACK":
             add_timer(response, self._terms)
             call.session_timer.answered(now)
-        call.host.layer.respond(incoming, response, now)
+        call.host.layer.servers.respond(incoming, response, now)
         if method == "INVITE":
             call.await_ack(incoming, response, not incoming.request.body, now)
 

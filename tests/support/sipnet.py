@@ -119,9 +119,9 @@ class VirtualNetwork:
                     left = [one for one in servers if (host.protocol, one, 5060) not in action.tried]
                     flow = host.flow_for(f"sip:{left[0]}", 0) if left else None
                     if flow is None:
-                        host.agent.layer.flow_failed(action.key, self.now)  # the only target was tried already
+                        host.agent.layer.clients.flow_failed(action.key, self.now)  # the only target was tried already
                     else:
-                        host.agent.layer.flow_ready(action.key, flow, self.now)
+                        host.agent.layer.clients.flow_ready(action.key, flow, self.now)
                 for event in events:
                     host.events.append((self.now, event))
                     if host.react is not None:
