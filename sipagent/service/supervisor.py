@@ -1,6 +1,7 @@
 """The service: builds the planes, joins them, and takes them down again."""
 
 import asyncio
+import gc
 import os
 import signal
 from pathlib import Path
@@ -159,6 +160,8 @@ async def serve(config: Config, path: Path | None = None) -> None:
     loop.add_signal_handler(signal.SIGHUP, lambda: reload(service, path, os.environ) if service.running else None)
     try:
         await service.start()
+        gc.collect()
+        gc.freeze()  # modules are for ever: a collection that looks at them is a pause, and so it comes too rarely
         notify.ready()
         async with asyncio.TaskGroup() as tasks:
             watching = (service.workers.watch(), service.control.sweep.watch(), _watchdog(service))

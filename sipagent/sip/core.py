@@ -4,7 +4,6 @@ No input or output: bytes and the time go in by `receive` and `on_deadline`, act
 """
 
 import random
-import re
 from collections.abc import Callable, Mapping
 
 from sipmessage import Request, Response
@@ -17,8 +16,8 @@ from sipagent.sip.body import SDP, accepts_sdp, session_description
 from sipagent.sip.call import ALLOW, SUPPORTED, Call
 from sipagent.sip.call_state import CallState
 from sipagent.sip.dialog import Dialog, dialog_from_request
-from sipagent.sip.digest import Account, Authentication, Verdict
-from sipagent.sip.engine import EngineEvent, EngineSettings, HeaderList, IncomingCall, PlaceCall, TrunkAccount
+from sipagent.sip.digest import Authentication
+from sipagent.sip.engine import EngineEvent, EngineSettings, HeaderList, IncomingCall, PlaceCall
 from sipagent.sip.exchange import Exchange, Incoming
 from sipagent.sip.flow import Flow
 from sipagent.sip.inbound import InboundInvite
@@ -30,8 +29,10 @@ from sipagent.sip.outbound import OutboundInvite
 from sipagent.sip.placing import bare, invite, number_at
 from sipagent.sip.readable import readable
 from sipagent.sip.reoffer import add_timer
+from sipagent.sip.replaces import replaced_call, replaces_value
 from sipagent.sip.timing import TimerSettings, earliest
 from sipagent.sip.transaction_user import Network
+from sipagent.sip.trunks import Trunks
 from sipagent.sip.wire import Action
 
 _OPTIONS_WE_HAVE = frozenset({"100rel", "timer", "replaces", "norefersub"})
@@ -39,8 +40,6 @@ _METHODS = frozenset(ALLOW.replace(" ", "").split(","))
 _UNSOLICITED = ("message-summary", "keep-alive")  # NOTIFYs that exchanges send to whoever registers
 _IDENTITIES = frozenset({"p-asserted-identity", "p-preferred-identity", "remote-party-id", "diversion", "history-info"})
 _CREDENTIALS = frozenset({"authorization", "proxy-authorization"})
-_REPLACES = re.compile(r"^\s*(?P<call_id>[^\s;]+)\s*(?P<parameters>;.*)$")
-MAX_CHALLENGES = 2  # the first, and one more when the nonce was stale
 
 
 class UserAgent:
@@ -66,9 +65,6 @@ class UserAgent:
             settings.user_agent,
             self.ladders.note,
         )
-        self.accounts = {account.name: account for account in settings.trunks}
-        self._identify = identify
-        self.servers: dict[str, set[str]] = {}  # addresses of each trunk's server, as they become known
         self._calls: dict[str, Call] = {}  # by handle
         self._dialogs: dict[tuple[str, str, str], tuple[Call, Dialog]] = {}
         self._invites: dict[tuple[str, ...], Call] = {}  # by the INVITE's transaction
@@ -77,6 +73,7 @@ class UserAgent:
         self._count = 0
         self._digest = InboundDigest()
         self.bindings = Bindings(self.layer, self.emit, settings)
+        self.trunks = Trunks(settings.trunks, identify, self.layer, self.bindings)
 
     # ---- input and output
 
@@ -144,7 +141,7 @@ class UserAgent:
 
     def place(self, wanted: PlaceCall, now: float) -> str:
         """Send INVITE; gives the handle. LocalError for an address that is none."""
-        account = self.accounts.get(wanted.trunk)
+        account = self.trunks.accounts.get(wanted.trunk)
         routes = self.bindings.service_route(wanted.trunk)
         sequence = self.layer.rng.randrange(1, 2**16)
         call_id = self.ladders.call_id(wanted.redirected) or self.layer.token(24)
@@ -158,7 +155,7 @@ class UserAgent:
         add_timer(request, call.session_timer.request_headers())
         exchange = Exchange(request, hop, _ignore, _ignore_failure, contact_user=call.contact_user, failover=True)
         if account is not None and account.password:
-            call.authentication = exchange.authentication = self._authentication(account)
+            call.authentication = exchange.authentication = self.trunks.authentication(account)
             exchange.trunk = account.name
         setup = OutboundInvite(call, exchange)
         exchange.on_response, exchange.on_failure = setup.on_response, setup.on_failure
@@ -174,7 +171,7 @@ class UserAgent:
         call = self._calls.get(handle)
         if call is None:
             return
-        account, target = self.accounts.get(call.trunk), refer_to.strip()
+        account, target = self.trunks.accounts.get(call.trunk), refer_to.strip()
         if not target.lower().startswith(("sip:", "sips:", "tel:")):
             server = server_uri(account) if account else call.dialog.target if call.dialog else ""
             target = number_at(bare(server), target)
@@ -186,7 +183,7 @@ class UserAgent:
 
     def answers(self, flow: Flow) -> bool:
         """Strangers get no answers when we do not take calls from them."""
-        return self._identify(flow.remote[0]) is not None
+        return self.trunks.identify(flow.remote[0]) is not None
 
     def request(self, incoming: Incoming, now: float) -> None:
         """A new request that is sound."""
@@ -224,27 +221,8 @@ class UserAgent:
             found[0].on_cancel(invite, request, now)
 
     def challenge(self, exchange: Exchange, response: Response, now: float) -> bool:
-        """Answer 401 and 407, for those who may ask."""
-        authentication = exchange.authentication
-        if authentication is None or exchange.challenges >= MAX_CHALLENGES:
-            return False
-        if not self._may_ask(exchange.trunk, exchange.flow):
-            self.layer.stats["challenges_refused"] += 1
-            return False
-        verdict = authentication.learn(
-            response.headers.getlist("WWW-Authenticate"), response.headers.getlist("Proxy-Authenticate")
-        )
-        if verdict is not Verdict.RETRY:
-            self.layer.stats["challenges_refused"] += 1
-            return False
-        exchange.challenges += 1
-        request = exchange.request
-        request.headers.remove("Authorization")
-        request.headers.remove("Proxy-Authorization")
-        for name, value in authentication.headers(request.method, str(request.uri), request.body):
-            request.headers.add(name, value)
-        self.layer.clients.repeat(exchange, request, now)
-        return True
+        """401 or 407: whether the exchange was sent again with credentials."""
+        return self.trunks.challenge(exchange, response, now)
 
     def transport_failed(self, incoming: Incoming, now: float) -> None:
         """Nothing more can be said in this transaction; the dialog, if there is one, has its own timers."""
@@ -277,33 +255,13 @@ class UserAgent:
         self._agenda.watch(call)
 
     def credentials(self, call: Call, flow: Flow | None) -> Authentication | None:
-        """Only the trunk's own server may ask for its password, never the peer of a call (SIP digest leak)."""
-        if not self._may_ask(call.trunk, flow):
-            return None
-        account = self.accounts.get(call.trunk)
-        if (
-            call.authentication is None
-            and account is not None
-            and account.password
-            and self.bindings.realms.get(call.trunk)
-        ):
-            call.authentication = self._authentication(account)
-        return call.authentication
-
-    def _may_ask(self, trunk: str, flow: Flow | None) -> bool:
-        """Whether this far end is the trunk's own."""
-        if flow is None or not trunk:
-            return False
-        host = flow.remote[0]
-        return host in self.servers.get(trunk, ()) or self._identify(host) == trunk
+        """What may answer a challenge from this flow's far end; None for a stranger."""
+        return self.trunks.credentials(call, flow)
 
     def replaces(self, handle: str) -> str:
-        """The Replaces value for another call of ours: tags as its far end sees them (RFC 3891 §6.1)."""
+        """The Replaces value that names a call of ours, "" when there is no such call."""
         call = self._calls.get(handle)
-        dialog = call.dialog if call else None
-        if dialog is None:
-            return ""
-        return f"{dialog.call_id};to-tag={dialog.remote_tag};from-tag={dialog.local_tag}"
+        return replaces_value(call.dialog) if call is not None and call.dialog is not None else ""
 
     # ---- inside
 
@@ -333,7 +291,7 @@ class UserAgent:
     def _foreign(self, found: tuple[Call, Dialog], flow: Flow) -> bool:
         """Whether a request that knows a dialog's tags comes by UDP from where neither its far end nor its trunk is."""
         call, dialog = found
-        if flow.reliable or may_come_from(dialog, flow.remote[0]) or self._may_ask(call.trunk, flow):
+        if flow.reliable or may_come_from(dialog, flow.remote[0]) or self.trunks.is_far_end(call.trunk, flow):
             return False
         self.layer.stats["foreign_requests"] += 1
         return True
@@ -363,8 +321,8 @@ class UserAgent:
 
     def _on_invite(self, incoming: Incoming, now: float) -> None:
         request = incoming.request
-        trunk = self._identify(incoming.flow.remote[0]) or ""
-        refusal = self._digest.refusal(self.accounts.get(trunk), request, now)
+        trunk = self.trunks.identify(incoming.flow.remote[0]) or ""
+        refusal = self._digest.refusal(self.trunks.accounts.get(trunk), request, now)
         if refusal is not None:
             self.layer.stats["callers_challenged"] += 1
             self._refuse(incoming, refusal[0], now, headers=refusal[1])
@@ -378,9 +336,9 @@ class UserAgent:
             self._refuse(incoming, error.status, now, headers=(("Accept", SDP), ("Accept-Encoding", "identity")))
             return
         dialog = dialog_from_request(request, self.layer.token(), incoming.flow)
-        replaced = self._replaced(request)
+        replaced = replaced_call(request, self._dialogs)
         call = Call(self, self._new_handle(), trunk, CallState.INCOMING)
-        call.dialog, call.replaces = dialog, replaced or ""
+        call.dialog, call.replaces = dialog, replaced.handle if replaced else ""
         call.contact_user = request.uri.user or ""
         call.learn(request)
         judgement = call.session_timer.judge(message.header_list(request))
@@ -409,31 +367,9 @@ class UserAgent:
                 headers=_believed(request, trunk),
                 source=incoming.flow.remote,
                 supports=setup.supports,
-                replaces=replaced,
+                replaces=replaced.handle if replaced else None,
             )
         )
-
-    def _replaced(self, request: Request) -> str | None:
-        """The handle of the call that a Replaces header names (RFC 3891 §3); RemoteError when that may not be."""
-        value = request.headers.get("Replaces")
-        if value is None:
-            return None
-        match = _REPLACES.match(value)
-        if match is None or len(request.headers.getlist("Replaces")) > 1:
-            raise RemoteError(400, "Bad Replaces")
-        parameters = header.parse_parameters(match["parameters"])
-        key = (match["call_id"], parameters.get("to-tag", ""), parameters.get("from-tag", ""))
-        found = self._dialogs.get(key)
-        if found is None:
-            raise RemoteError(481, "Call/Transaction Does Not Exist")
-        call = found[0]
-        if call.confirmed or call.state is CallState.ANSWERED:
-            if "early-only" in parameters:
-                raise RemoteError(486, "Busy Here")
-        elif not call.outbound:
-            # an early dialog may be replaced only where it was initiated
-            raise RemoteError(481, "Call/Transaction Does Not Exist")
-        return call.handle
 
     def _answer_options(self, incoming: Incoming, now: float) -> None:
         """RFC 3261 §11.2."""
@@ -458,15 +394,6 @@ class UserAgent:
         response = message.make_response(incoming.request, status, reason, self.layer.token())
         message.add_headers(response, headers)
         self.layer.servers.respond(incoming, response, now)
-
-    def _authentication(self, account: TrunkAccount) -> Authentication:
-        """Credentials of a trunk; once its registrar is known, only the trunk's own realms may ask for them."""
-        realms = self.bindings.realms.get(account.name, frozenset())
-        if realms:
-            realms = realms | {account.domain, header.parse_uri(server_uri(account)).host}
-        username = account.auth_username or account.username
-        known = Account(username, account.password, tuple(sorted(realms)))
-        return Authentication(known, on_unproven=self.layer.unproven)
 
     def _inbound(self, handle: str) -> InboundInvite | None:
         call = self._calls.get(handle)

@@ -113,14 +113,14 @@ class NativeEngine:
         """Have these trunks from now on; calls go on, also those of trunks that are gone."""
         before = {trunk.name: trunk for trunk in self._settings.trunks}
         self._settings = replace(self._settings, trunks=trunks)
-        self._agent.accounts = {trunk.name: trunk for trunk in trunks}
+        self._agent.trunks.accounts = {trunk.name: trunk for trunk in trunks}
         for trunk in trunks:
             if trunk != before.get(trunk.name):
                 self._addresses.setdefault(trunk.name, set())
                 if trunk.allow:  # else those of its server stay until they are known anew
                     self._guard.set_networks(trunk.name, trunk.allow)
                 self._spawn(self._renew_trunk(trunk))
-        for name in before.keys() - self._agent.accounts.keys():
+        for name in before.keys() - self._agent.trunks.accounts.keys():
             self._guard.set_networks(name, ())
             self._spawn(self._leave_trunk(name))
 
@@ -351,7 +351,7 @@ class NativeEngine:
             if uri not in (first_hop(trunk), server_uri(trunk)) or known >= addresses:
                 continue
             known |= addresses
-            self._agent.servers[trunk.name] = known
+            self._agent.trunks.servers[trunk.name] = known
             if not trunk.allow:
                 self._guard.set_networks(trunk.name, sorted(known))
 
@@ -400,7 +400,7 @@ class NativeEngine:
             await asyncio.sleep(0.02)
         self._agent.bindings.forget(name)
         self._addresses.pop(name, None)
-        self._agent.servers.pop(name, None)
+        self._agent.trunks.servers.pop(name, None)
 
     def _contact(self, trunk: TrunkAccount, target: Target | None) -> tuple[str, bool]:
         """Our Contact URI towards a trunk, and whether the registrar may correct it (RFC 3581 by UDP only)."""

@@ -242,7 +242,7 @@ def test_trunk_that_challenges_our_invite_is_answered() -> None:
 def test_strangers_get_no_sign_of_life_when_only_trunks_may_call() -> None:
     net = VirtualNetwork()
     us = net.host(B, TRUNK, trunk_of={A: "trunk"})
-    us.agent._identify = lambda source: "trunk" if source == A else None
+    us.agent.trunks.identify = lambda source: "trunk" if source == A else None
     stranger = "10.0.0.66"
     for data in MESSAGES:
         net.inject(stranger, B, data)
