@@ -31,11 +31,10 @@ _NOBODY: Final = -1
 class Bridges:
     """All joined rows; a mixer of the Sender."""
 
-    def __init__(self, table: CallTable, sender: Sender, receiver: Receiver, tick_ms: int) -> None:
+    def __init__(self, table: CallTable, sender: Sender, receiver: Receiver) -> None:
         rows = table.rows
         self._table, self._sender, self._receiver = table, sender, receiver
-        self._tick_ns = tick_ms * 1_000_000
-        self.now_ns = 0  # of this tick; the owner keeps it
+        self.filled_ns = 0  # when time lines were filled last; the owner keeps it
         self._received = RingColumn(table.rx_pcm)
         self._speech = RingColumn(table.tx_pcm)
         self._other = np.full(rows, _NOBODY, np.intp)  # the row that each is joined with
@@ -131,8 +130,10 @@ class Bridges:
         """What the other sides of `rows` [n] received, i2[n, count]; moves the read positions."""
         other = self._other[rows]
         head = self._table.rx_head[other]
-        goal = self._receiver.complete(other, self.now_ns - self._tick_ns) - count
+        goal = self._receiver.complete(other, self.filled_ns) - count
         start = self._heard[rows]
+        # Before its first packet it is not known when the other line's packets come.
+        goal = np.where(self._table.rx_last_ns[other] > 0, goal, -1)
         start = np.where((start < 0) | (goal - start > MOST_BEHIND * count), goal, start)
         there = (start >= 0) & (head - start >= count)
         pcm = self._received.read(other, np.maximum(start, 0), count)

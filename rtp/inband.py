@@ -11,7 +11,7 @@ from sipagent.rtp.table import CallTable
 
 Rows = NDArray[np.intp]
 
-PHASES: Final = 4  # a quarter of the rows per tick
+PHASES: Final = 2  # half of the rows in every second tick
 BLOCK_MS: Final = 20
 _BLOCKS: Final = 8  # that a row may be behind before it skips
 
@@ -40,9 +40,9 @@ class InbandListener:
 
     def on_tick(self, tick: int) -> list[tuple[DigitHeard, int]]:
         """Digits that have ended, each with the position of the first sample of its block."""
-        if not self._count:
+        if not self._count or tick % 2:
             return []
-        phase = tick % PHASES
+        phase = tick // 2 % PHASES
         rows = np.flatnonzero(self._listening[phase::PHASES]) * PHASES + phase
         heard: list[tuple[DigitHeard, int]] = []
         if not len(rows):

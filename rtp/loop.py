@@ -1,5 +1,7 @@
-"""The loop of the media plane: a tick every 5 ms by absolute deadlines, commands between the ticks."""
+"""The loop of the media plane: ticks of 5 ms by absolute deadlines, commands between them; it sleeps through those in
+which there is nothing to do."""
 
+import select
 import socket
 import time
 from collections import deque
@@ -16,6 +18,7 @@ from sipagent.rtp.waking import Waker
 MAX_MESSAGE: Final = 1 << 20
 EVENTS_WAITING: Final = 10_000  # while signalling is busy; the oldest are dropped beyond
 COMMANDS_NS: Final = 1_000_000  # of a tick for commands: a burst of new calls must not cost the others their deadline
+IDLE_MS: Final = 50  # while no row is open
 PACING_TICKS: Final = 2000
 HEARTBEAT_TICKS: Final = 4
 PUBLISH_TICKS: Final = 200
@@ -29,6 +32,8 @@ class ControlChannel:
         self._end = end
         self._decode = msgspec.msgpack.Decoder(Command).decode
         self._encode = msgspec.msgpack.Encoder().encode
+        self._poll = select.poll()
+        self._poll.register(end, select.POLLIN)
         self._waiting: deque[bytes] = deque(maxlen=EVENTS_WAITING)
         self.closed = False
 
@@ -48,6 +53,10 @@ class ControlChannel:
                 self.closed = True
                 return
             self._waiting.popleft()
+
+    def wait(self, limit_ms: int) -> None:
+        """Return when there is a command, or after `limit_ms`."""
+        self._poll.poll(limit_ms)
 
     def receive(self) -> Command | None:
         """The next command, None when there is none; what is no command is skipped."""
@@ -107,7 +116,10 @@ def run_loop(plane: MediaPlane, channel: ControlChannel, waker: Waker, tick_ms: 
     monotonic_ns, sleep = time.monotonic_ns, time.sleep
     tick, start_ns = 0, monotonic_ns()
     while not channel.closed:
-        tick += 1
+        if plane.is_idle:
+            channel.wait(IDLE_MS)
+            tick = max(tick, (monotonic_ns() - start_ns) // tick_ns)
+        tick = plane.next_tick(tick)
         deadline_ns = start_ns + tick * tick_ns
         now_ns = monotonic_ns()
         if now_ns < deadline_ns:
@@ -119,7 +131,7 @@ def run_loop(plane: MediaPlane, channel: ControlChannel, waker: Waker, tick_ms: 
             tick += skipped
             plane.table.plane[PLANE_COUNTER["skipped_ticks"]] += skipped
         pacing.began(late_ns, now_ns)
-        waker.wake(plane.tick(tick, now_ns))
+        waker.wake(tick, plane.tick(tick, now_ns))
         channel.flush()
         begun_ns = monotonic_ns()
         while (command := channel.receive()) is not None:

@@ -36,7 +36,7 @@ Rows = NDArray[np.intp]
 # that has waited for long gets silence.
 MAX_CONCEALED: Final = 48  # per tick
 PATIENCE_NS: Final = 60_000_000
-LEARN_TICKS: Final = 4  # delays are learned from together, of four ticks
+LEARN_NS: Final = 19_000_000  # delays are learned from together, of as much time
 _FORM: Final = 1 << 16  # code = (kind, WIDE) * 65536 + octets
 _ROUNDS: Final = 64  # packets per row that one tick may make up
 
@@ -66,13 +66,14 @@ class Receiver:
         self._lost_before = np.zeros(rows, np.int64)  # in the streams before this one
         self.kinds = np.zeros((rows, 128), np.uint8)  # Kind by payload type
         self.receiving = np.zeros(rows, np.bool_)
+        self._refused = np.zeros(rows, np.int64)  # packets that found no room, and that the line has not passed yet
         self._sources = Sources(table)
         self._placement = Placement(table, self.delay, timeline)
         self._next_sequence = np.zeros(rows, np.int64)
         self._wide = np.zeros(rows, np.bool_)  # the rings of the row run at 16 kHz
         self._in_order = InOrder(table)
         self._delays: list[tuple[Rows, NDArray[np.int64]]] = []  # of packets in order, not learned from yet
-        self._ticks = 0
+        self._learn_ns = 0
         self._due_ns = 0  # nothing is overdue before
         self._index = np.zeros(rows, np.intp)
         self._packets = table.counters[:, COUNTER["packets_received"]]
@@ -80,6 +81,7 @@ class Receiver:
         self.events: list[EventPacket] = []  # telephone events of this tick
         self.control: list[tuple[int, bytes]] = []  # RTCP that came on the RTP port (RFC 5761)
         self.first: list[int] = []  # rows whose first packet came in this tick
+        self.behind = False  # more was overdue than one tick may conceal
         self.moved = np.zeros(rows, np.bool_)  # rows whose rx_head moved in this tick
 
     # ---- rows come and go
@@ -90,6 +92,7 @@ class Receiver:
         one = np.array([row])
         self.delay.forget(one)
         self._slots.clear(one)
+        self._refused[row] = 0
         self.losses.reset(row)
         self._timeline.reset(one)
         self.kinds[row] = Kind.UNKNOWN
@@ -186,14 +189,14 @@ class Receiver:
 
     def fill(self, now_ns: int) -> None:
         """Make up the time whose packets are overdue, and release what waited behind it."""
-        self._ticks += 1
-        if self._ticks % LEARN_TICKS == 0:
+        if now_ns >= self._learn_ns:
+            self._learn_ns = now_ns + LEARN_NS
             self.delay.rotate(now_ns)
             self._learn()
             self._look_ahead(now_ns)
         if now_ns < self._due_ns:
             return
-        budget = MAX_CONCEALED
+        budget, self.behind = MAX_CONCEALED, False
         for _ in range(_ROUNDS):
             overdue_ns = self._placement.overdue_ns(now_ns)
             rows = np.flatnonzero((overdue_ns > 0) & ~self._placement.ahead)
@@ -207,6 +210,7 @@ class Receiver:
                 patient = overdue_ns[rows] < PATIENCE_NS
                 self._timeline.pause(rows[over & ~patient])
                 rows = rows[~(over & patient)]
+                self.behind = True
             if not len(rows):
                 return
             budget = max(0, budget - int(spoken_for[-1]))
@@ -306,19 +310,22 @@ class Receiver:
             return
         rows, sequence, kind = batch.rows[chosen], sequence[chosen], kind[chosen]
         self._count_received(rows, headers.payload_length[chosen])
-        fresh = self._table.rx_last_ns[rows] == 0
-        self.first.extend(rows[fresh].tolist())
+        self.first.extend(rows[self._table.rx_last_ns[rows] == 0].tolist())
         self._table.rx_last_ns[rows] = now_ns
         events = chosen[kind == Kind.TELEPHONE_EVENT]
         self._count("dtmf_packets", batch.rows[events])
         self.events.extend(event_packets(batch, headers, events))
-        arrived = self._place(batch, headers, chosen, sequence, kind, now_ns)
-        self._release(rows[arrived])
+        seen = self._slots.seen(rows, sequence)
+        self._count("dropped_duplicate", rows[seen])
+        if not seen.all():
+            self._place(batch, headers, chosen[~seen], sequence[~seen], kind[~seen], now_ns)
+            self._release(rows[~seen])
         self._expect(rows)
 
     def _begin(self, rows: Rows, sequence: NDArray[np.int64]) -> None:
         """Another stream begins with this number."""
         self._slots.clear(rows)
+        self._refused[rows] = 0
         self._placement.anew[rows] = True
         self._next_sequence[rows] = sequence
         self.losses.begin(rows, sequence)
@@ -332,13 +339,12 @@ class Receiver:
         sequence: NDArray[np.int64],
         kind: NDArray[np.int64],
         now_ns: int,
-    ) -> NDArray[np.bool_]:
-        """Store packets that may still be heard; True where one was stored."""
+    ) -> None:
+        """Store packets that may still be heard; none of them has come before."""
         rows = batch.rows[chosen]
-        duplicate = self._slots.seen(rows, sequence)
-        self._count("dropped_duplicate", rows[duplicate])
-        self._count("reordered", rows[~duplicate & (sequence < self._sources.highest_sequence[rows])])
-        late = ~duplicate & (sequence < self._next_sequence[rows])
+        self._slots.remember(rows, sequence)
+        self._count("reordered", rows[sequence < self._sources.highest_sequence[rows]])
+        late = sequence < self._next_sequence[rows]
         self._count("dropped_late", rows[late & (kind <= Kind.G722)])
         # It had been counted as lost when the line went past it.
         counted = rows[late & (sequence >= self._sources.first_sequence[rows])]
@@ -346,24 +352,22 @@ class Receiver:
         steps = np.where(headers.marker[chosen], CYCLE, sequence - self._next_sequence[rows])
         timestamp, octets = headers.timestamp[chosen], headers.payload_length[chosen]
         position = self._placement.place(rows, timestamp, octets, kind, late, steps, now_ns)
-        fresh = ~duplicate
-        self._slots.remember(rows[fresh], sequence[fresh])
         self._sources.highest_sequence[rows] = np.maximum(self._sources.highest_sequence[rows], sequence)
         waits = self._placement.ahead[rows]
         if waits.any():
-            self._count("dropped_late", rows[waits & fresh & ~late & (kind <= Kind.G722)])
+            self._count("dropped_late", rows[waits & ~late & (kind <= Kind.G722)])
             self._next_sequence[rows[waits]] = self._sources.highest_sequence[rows[waits]] + 1
             self._placement.anew[rows[waits]] = True
-        keep = fresh & ~late & ~waits
+        keep = ~late & ~waits
         ahead = sequence - self._next_sequence[rows]
-        far = keep & (ahead >= SLOTS)
-        alone = far & (self._slots.waiting[rows] == 0)
+        alone = keep & (ahead >= SLOTS) & (self._slots.waiting[rows] == 0)
         # A long gap, all of it filled by the clock already: go on behind it.
-        self._table.counters[rows[alone], COUNTER["lost"]] += ahead[alone].astype(np.uint64)
-        self.losses.lose(rows[alone], self._next_sequence[rows[alone]], sequence[alone])
+        self._pass(rows[alone], sequence[alone])
         self._next_sequence[rows[alone]] = sequence[alone]
-        self._count("dropped_full", rows[far & ~alone])
-        keep &= ~far | alone
+        full = keep & ~self._slots.has_room(rows, sequence)
+        self._count("dropped_full", rows[full])
+        self._refused[rows] += full
+        keep &= ~full
         index = np.flatnonzero(keep)
         if len(index):
             taken = chosen[index]
@@ -372,7 +376,6 @@ class Receiver:
             self._slots.store(
                 rows[index], sequence[index], position[index], headers.timestamp[taken], kind[index], payload, length
             )
-        return keep
 
     def _release(self, rows: Rows) -> None:
         """Append what is next, or whose time has been filled, until each row waits again."""
@@ -384,15 +387,22 @@ class Receiver:
             rows, sequence, position, slot = rows[ready], sequence[ready], position[ready], slot[ready]
             if not len(rows):
                 return
-            skipped = sequence - self._next_sequence[rows]
-            if skipped.any():
-                gone = np.flatnonzero(skipped)
-                self._table.counters[rows[gone], COUNTER["lost"]] += skipped[gone].astype(np.uint64)
-                self.losses.lose(rows[gone], self._next_sequence[rows[gone]], sequence[gone])
+            self._pass(rows, sequence)
             self._next_sequence[rows] = sequence + 1
             timestamp, kind, payload, length = self._slots.take(rows, slot)
             self._put(rows, position, timestamp, kind, payload, length)
             rows = rows[self._slots.waiting[rows] > 0]
+
+    def _pass(self, rows: Rows, sequence: NDArray[np.int64]) -> None:
+        """Count what lies before these numbers as lost, but for what came and found no room."""
+        skipped = sequence - self._next_sequence[rows]
+        if not skipped.any():
+            return
+        came = np.minimum(self._refused[rows], skipped)
+        self._refused[rows] -= came
+        self._table.counters[rows, COUNTER["lost"]] += (skipped - came).astype(np.uint64)
+        gone = skipped > 0
+        self.losses.lose(rows[gone], self._next_sequence[rows[gone]], sequence[gone])
 
     def _put(
         self,

@@ -48,6 +48,10 @@ class ReorderBuffer:
         slot = number & (HISTORY - 1)
         self._history[rows[:, None], slot] = np.where(inside, number, self._history[rows[:, None], slot])
 
+    def has_room(self, rows: Rows, sequence: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """True where no other packet waits in the slot of this one: the row has not SLOTS numbers in flight."""
+        return self._sequence[rows, sequence & (SLOTS - 1)] == NOBODY  # type: ignore[no-any-return]
+
     def store(
         self,
         rows: Rows,
@@ -58,7 +62,7 @@ class ReorderBuffer:
         payload: NDArray[np.uint8],
         length: NDArray[np.int64],
     ) -> None:
-        """Keep one packet per row; the caller has seen to it that no row has more than SLOTS numbers in flight."""
+        """Keep one packet per row, of which `has_room` is true."""
         slot = sequence & (SLOTS - 1)
         self._payload[rows, slot, : payload.shape[1]] = payload
         self._sequence[rows, slot] = sequence

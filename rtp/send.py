@@ -28,7 +28,7 @@ MAX_BURST: Final = 3  # packets made good, one per tick, after we were held up; 
 RESUME_PACKETS: Final = 10  # speech that goes on within so many packets was not over: what lay between was dry
 NEVER: Final = 1 << 62
 ROWS_PER_PHASE: Final = 128  # rows that share a phase before the next one is used: a millisecond of sending
-PHASES: Final = (1, 3, 0, 2)  # in this order: what is not done in every tick has its turn in the later ones
+PHASES: Final = (0, 2, 1, 3)  # in this order: while the last two are empty, nobody is woken for every second tick
 _NOISE: Final = 1 << 15
 _SEED: Final = 711
 _FORM: Final = 256  # form = samples per packet * 256 + (kind, WIDE)

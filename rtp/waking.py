@@ -16,19 +16,20 @@ class Waker:
     def __init__(self, wake_fds: tuple[int, ...], ears_fd: int) -> None:
         self._wake_fds = wake_fds
         self._ears_fd = ears_fd
-        self._ticks = 0
+        self._woken_tick = 0
         self._moved: set[int] = set()  # workers of rows that moved since they were woken last
         for fd in (*wake_fds, ears_fd):
             if fd >= 0:
                 os.set_blocking(fd, False)
 
-    def wake(self, workers: NDArray[np.int16]) -> None:
+    def wake(self, tick: int, workers: NDArray[np.int16]) -> None:
         """A tick is over; something moved in rows of these workers, i2[n], any number of times each, -1 = nobody's."""
-        self._ticks += 1
         if len(workers):
             self._moved.update(workers.tolist())
-        if self._ticks % WAKE_TICKS or not self._moved:
+        early = tick % WAKE_TICKS != 0 and tick - self._woken_tick < WAKE_TICKS
+        if early or not self._moved:
             return
+        self._woken_tick = tick
         if self._ears_fd >= 0:
             _write(self._ears_fd)
         for worker in self._moved:
