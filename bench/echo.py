@@ -12,7 +12,7 @@ from sipagent.rtp.table import CallTable
 
 SAMPLES = 160
 READY = b"r"
-_DIGIT = {int(g711.DECODE[g711.PCMU, 0x80 | digit << 3]): digit for digit in range(16)}
+_DIGIT = {int(g711.DECODE[g711.PCMU, 0xA0 | digit << 1]): digit for digit in range(16)}
 DIGITS = 8  # of the send time in a payload, see loadgen.c
 
 

@@ -3,7 +3,7 @@
  * usage: loadgen CALLS FIRST_LOCAL_PORT FIRST_REMOTE_PORT SECONDS WARM_UP_SECONDS
  * Call i: a UDP socket on FIRST_LOCAL_PORT + 2 i, connected to 127.0.0.1:FIRST_REMOTE_PORT + 2 i; one µ-law packet of
  * 20 ms each 20 ms, the calls spread evenly over that time. The first octets of a payload carry the time at which it
- * was sent, in µs, one hexadecimal digit per octet (0x80 | digit << 3: values that G.711 decodes and encodes exactly).
+ * was sent, in µs, one hexadecimal digit per octet (0xa0 | digit << 1: loud and not clipped, and exact in G.711).
  * Arrival times are the kernel's (SO_TIMESTAMPNS). Prints one JSON object; times in ms.
  *
  * pacing  arrival time less RTP time of each packet, less the smallest such difference of its call
@@ -103,7 +103,7 @@ int main(int argc, char **argv) {
             uint32_t timestamp = htonl(n * 160), ssrc = htonl(1000 + i);
             memcpy(out + 4, &timestamp, 4);
             memcpy(out + 8, &ssrc, 4);
-            for (int d = 0; d < DIGITS; d++) out[12 + d] = 0x80 | ((us >> (4 * d)) & 15) << 3;
+            for (int d = 0; d < DIGITS; d++) out[12 + d] = 0xa0 | ((us >> (4 * d)) & 15) << 1;
             send(call[i].fd, out, sizeof out, 0);
             sent++;
         }
@@ -141,8 +141,8 @@ int main(int argc, char **argv) {
             int whole = 1;
             uint32_t us = 0;
             for (int d = 0; d < DIGITS; d++) {
-                if ((in[12 + d] & 0x87) != 0x80) whole = 0;
-                us |= (uint32_t)(in[12 + d] >> 3 & 15) << (4 * d);
+                if ((in[12 + d] & 0xe1) != 0xa0) whole = 0;
+                us |= (uint32_t)(in[12 + d] >> 1 & 15) << (4 * d);
             }
             if (whole && echoes < room) echo[echoes++] = (int64_t)(uint32_t)((uint32_t)(at / 1000) - us) * 1000;
         }

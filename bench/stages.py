@@ -32,7 +32,7 @@ class _ArrayIo:
         self._data = np.zeros((rows, MAX_PACKET), np.uint8)
         self._data[:, 0] = 0x80
         self._data[:, 8:12].view(">u4")[:, 0] = np.arange(rows) + 1
-        self._data[:, 12:172] = np.random.default_rng(1).integers(0, 256, (rows, 160))
+        self._data[:, 12:172] = np.random.default_rng(1).integers(0xA0, 0x100, (rows, 160))  # loud, and not clipped
         self._groups = [np.arange(phase, rows, PHASES) for phase in range(PHASES)]
         self.tick = 0
 

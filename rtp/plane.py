@@ -152,8 +152,8 @@ class MediaPlane:
             return following
         return following + 1
 
-    def tick(self, tick: int, now_ns: int) -> NDArray[np.int16]:
-        """Do what is due in tick number `tick`; returns the workers of the rows that moved, i2[n], with repeats."""
+    def tick(self, tick: int, now_ns: int) -> Rows:
+        """Do what is due in tick number `tick`; returns the rows that moved: received, sent, or were filled."""
         self._tick, self._now_ns = tick, now_ns
         receiver = self.receiver
         receiver.moved.fill(False)
@@ -179,7 +179,7 @@ class MediaPlane:
             self._look_round(now_ns)
         elif tick % SLOW_TICKS == SLOW_TICKS // 2:  # not in the same tick: it would be long
             self._update_gauges(tick)
-        return self.table.worker[receiver.moved]
+        return receiver.moved.nonzero()[0]
 
     def _send(self, tick: int) -> None:
         frames = self._dialling.due(tick)

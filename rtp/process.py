@@ -35,6 +35,11 @@ from sipagent.rtp.sockets import RowSockets
 from sipagent.rtp.table import CallTable
 from sipagent.rtp.waking import Waker
 
+M_TRIM_THRESHOLD: Final = -1  # mallopt(3)
+M_MMAP_THRESHOLD: Final = -3
+KEPT_BYTES: Final = (
+    32 << 20
+)  # of freed memory: else each tick gives the arrays of a tick back, and faults them in again
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_TIMERSLACK: Final = 29
 PRIORITY: Final = 10  # of SCHED_RR: above all that is not real-time, below what the kernel needs itself
@@ -50,7 +55,7 @@ def run(
     """Run a media plane over the table in `table_fd` until told to end.
 
     `wake_fds[i]` is the eventfd of worker i, `ears_fd` that of the ears: each is written at most once in two ticks,
-    when a row of that worker (any row, for the ears) has received or sent.
+    when a row of that worker (one that is listened to, for the ears) has received or sent.
     """
     _prepare_process()
     channel = ControlChannel(control)
@@ -70,7 +75,7 @@ def run(
     gc.freeze()
     gc.disable()  # the loop makes no cycles; a collection would be a pause in every call
     try:
-        run_loop(plane, channel, Waker(wake_fds, ears_fd), options.tick_ms)
+        run_loop(plane, channel, Waker(table, wake_fds, ears_fd), options.tick_ms)
     finally:
         plane.shut_down()
         channel.flush()
@@ -92,6 +97,9 @@ def _prepare_process() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
+    if hasattr(libc, "mallopt"):  # glibc
+        libc.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
     with contextlib.suppress(OSError, ValueError):
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

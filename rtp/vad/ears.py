@@ -31,6 +31,7 @@ class Ears:
         self._table = table
         self._options = options
         self._wake = wake
+        self.listens = False  # to any row, when it looked last
         self._silero = Silero(model_path(options.model_file))
         self._activity = Activity(table.rows, options)
         self._echo = EchoGate(table) if options.echo else None
@@ -44,7 +45,8 @@ class Ears:
         """Hear what came since the last step; returns the number of windows heard. `now` is in monotonic seconds."""
         self._reflex.settle(now)
         rows = np.flatnonzero(self._table.active & self._table.listened)
-        if not rows.size:
+        self.listens = bool(rows.size)
+        if not self.listens:
             return 0
         fresh = rows[self._table.generation[rows] != self._generation[rows]]
         if fresh.size:

@@ -9,8 +9,8 @@ Start recipe: call `run` as the entry of a child process, with
     worker_wake_fds  eventfd per worker, indexed by the column `worker`
 
 Whoever starts it sets OPENBLAS_NUM_THREADS=1 beforehand: the products are small, and a second thread only spins.
-A wake_fd that stays silent is no error: every 10 ms the ears look by themselves. They may die and be started again at
-any time.
+A wake_fd that stays silent is no error: while they listen to a row, the ears look by themselves every 10 ms, and else
+every 200. They may die and be started again at any time.
 """
 
 import contextlib
@@ -26,7 +26,8 @@ from sipagent.rtp.table import CallTable
 from sipagent.rtp.vad.ears import Ears
 from sipagent.rtp.vad.options import EarsOptions
 
-LOOK_MS: Final = 10  # by ourselves, when nobody wakes us
+LOOK_MS: Final = 10  # by ourselves, when nobody wakes us …
+IDLE_MS: Final = 200  # … and no row is listened to
 _REST_S: Final = 0.008  # between steps: windows last 32 ms, and a larger batch costs less per window
 
 
@@ -51,7 +52,7 @@ def run(
     waiting.register(control, select.POLLIN | select.POLLHUP)
     waiting.register(wake_fd, select.POLLIN)
     while True:
-        ready = dict(waiting.poll(LOOK_MS))
+        ready = dict(waiting.poll(LOOK_MS if ears.listens else IDLE_MS))
         if control.fileno() in ready and _is_closed(control):
             return
         if wake_fd in ready:

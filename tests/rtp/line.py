@@ -157,7 +157,7 @@ class Line:
         self.io = cast(WireIo, self.plane.io)
         self.now_ns = START_NS
         self.tick_number = 0
-        self.woken: NDArray[np.int16] = np.zeros(0, np.int16)
+        self.woken: NDArray[np.int16] = np.zeros(0, np.int16)  # workers of the rows that moved
 
     def open(self, row: int = 0, generation: int = 1, rate_hz: int = 8000, worker: int = 0, **stream: Any) -> "Line":
         self.do(OpenRow(row, generation, worker, rate_hz))
@@ -180,7 +180,7 @@ class Line:
             self.tick_number += 1
             self.now_ns += TICK_NS
             self.io.now_ns = self.now_ns
-            self.woken = self.plane.tick(self.tick_number, self.now_ns)
+            self.woken = self.table.worker[self.plane.tick(self.tick_number, self.now_ns)]
 
     def run_ms(self, milliseconds: int) -> None:
         self.tick(milliseconds // 5)
