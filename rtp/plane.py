@@ -325,6 +325,7 @@ class MediaPlane:
             table.rx_pcm[row, -HISTORY:] = 0
             table.counters[row] = 0
             table.gauges[row] = 0
+            self._srtp.open(row)
         table.populate(row)
         self._gauges.open(row)
         self._meters.open(row)

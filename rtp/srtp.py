@@ -15,6 +15,7 @@ from pylibsrtp import Error, Policy, Session
 from sipagent.rtp import packet
 from sipagent.rtp.control import SrtpKeys
 from sipagent.rtp.packet import Batch
+from sipagent.rtp.rollover import Rollover
 from sipagent.rtp.sockets import Datagram
 from sipagent.rtp.table import COUNTER, CallTable
 
@@ -51,6 +52,7 @@ class SrtpRows:
         self._contexts: dict[int, Context] = {}
         self.secured = np.zeros(table.rows, np.bool_)
         self.early = EarlyPackets()
+        self._rollover = Rollover(table)
 
     def __bool__(self) -> bool:
         """Whether any row is secured: while none is, nothing needs to be asked of this object."""
@@ -71,15 +73,25 @@ class SrtpRows:
         outbound = (
             before.outbound if before and keep_out else _session(keys.profile, keys.local, Policy.SSRC_ANY_OUTBOUND)
         )
+        if before is None:  # or the plane is new, and the row is not
+            self._rollover.lead(row, inbound, _session(keys.profile, keys.remote, Policy.SSRC_ANY_OUTBOUND))
+        elif not keep_in:
+            self._rollover.forget(row)
         context = Context(keys, inbound, outbound)
         if before is not None and not keep_in:
             context.previous, context.previous_until_ns = before.inbound, now_ns + OLD_KEY_NS
         self._contexts[row] = context
         self.secured[row] = True
 
+    def open(self, row: int) -> None:
+        """The row goes to a new call."""
+        self.forget(row)
+        self._rollover.forget(row)
+
     def forget(self, row: int) -> None:
         """The row has no keys any more."""
-        self._contexts.pop(row, None)
+        if self._contexts.pop(row, None) is not None:
+            self._rollover.forget(row)
         self.secured[row] = False
 
     # ---- towards us
@@ -114,7 +126,10 @@ class SrtpRows:
         """One packet of a secured row in the clear, RTCP if `control`; None when it was refused and counted."""
         context = self._contexts[row]
         try:
-            return _unprotect(context.inbound, data, control=control)
+            clear = _unprotect(context.inbound, data, control=control)
+            if not control:
+                self._rollover.note(row, data)
+            return clear
         except (Error, ValueError) as error:
             if context.previous is not None:
                 if now_ns < context.previous_until_ns:

@@ -121,6 +121,8 @@ COLUMNS: Final = (
     Column("rx_pcm", np.int16, "media", (RX_RING,)),
     Column("rx_concealed", np.uint8, "media", (RX_RING // CONCEALED_BLOCK,)),
     Column("rx_last_ns", np.int64, "media"),  # CLOCK_MONOTONIC of the last valid RTP packet; 0 = none yet
+    Column("srtp_ssrc", np.uint32, "media"),  # of the encrypted stream that the row heard last, …
+    Column("srtp_index", np.int64, "media"),  # … and how far it has come, wraps included (RFC 3711 §3.3.1); -1 = none
     Column("tx_clock", np.int64, "media"),
     Column("tx_read", np.int64, "media"),
     Column("tx_flush_at", np.int64, "media"),
@@ -163,6 +165,8 @@ class CallTable:
     rx_pcm: NDArray[np.int16]
     rx_concealed: NDArray[np.uint8]
     rx_last_ns: NDArray[np.int64]
+    srtp_ssrc: NDArray[np.uint32]
+    srtp_index: NDArray[np.int64]
     tx_clock: NDArray[np.int64]
     tx_read: NDArray[np.int64]
     tx_flush_at: NDArray[np.int64]

@@ -84,16 +84,12 @@ class MediaEvents:
         self._life.maybe_conclude(call)
 
     def plane_lost(self, plane: int) -> None:
-        """A media plane died: its calls have no voice until it is back, and end when it does not come back soon.
-
-        Encrypted calls end at once: how often the far end's sequence number has wrapped died with the plane, and
-        without it nothing can be decrypted (RFC 3711 §3.3.1).
-        """
+        """A media plane died: its calls have no voice until it is back, and end when it does not come back soon."""
         self._life.rows.remove_plane(plane)
         for call in self._of_plane(plane):
             told = self._life.live[call.id].told
             told.losses += 1
-            if call.alive and told.losses <= MAX_LOSSES and not self._encrypted(call):
+            if call.alive and told.losses <= MAX_LOSSES:
                 told.lost_at = self._life.loop.time()
                 call.note("warning", problem="the media plane of this call died")
                 self._life.timer(call, "repair", REPAIR_S, partial(self._without_plane, call))
@@ -118,10 +114,6 @@ class MediaEvents:
 
     def _of_plane(self, plane: int) -> list[Call]:
         return self._life.calls.active(lambda call: call.place is not None and call.place.plane == plane)
-
-    def _encrypted(self, call: Call) -> bool:
-        agreed = self._life.live[call.id].session.negotiated
-        return agreed is not None and agreed.srtp is not None
 
     def _without_plane(self, call: Call) -> None:
         self._life.live[call.id].row = None

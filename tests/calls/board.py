@@ -128,12 +128,12 @@ class Board:
             self.up(number, rows)
         self._handles = itertools.count(1)
 
-    def incoming(self, handle: str = "") -> Call:
+    def incoming(self, handle: str = "", offer: bytes = SDP) -> Call:
         """A call that came in, was accepted by its brain and acknowledged by its caller."""
         handle = handle or f"in{next(self._handles)}"
         source = ("127.0.0.1", 5099)
         self.control.on_engine(
-            sip.IncomingCall(handle, "office", "sip:agent@x", "sip:+4930111@y", "Ada", "sip:agent@x", SDP, (), source)
+            sip.IncomingCall(handle, "office", "sip:agent@x", "sip:+4930111@y", "Ada", "sip:agent@x", offer, (), source)
         )
         call = self.life.calls.by_handle(handle)
         assert call is not None

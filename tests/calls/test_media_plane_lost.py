@@ -102,18 +102,16 @@ async def test_a_call_whose_port_is_taken_afterwards_is_ended() -> None:
     assert not call.alive and since(board, call) == []
 
 
-async def test_an_encrypted_call_ends_with_its_plane() -> None:
+async def test_an_encrypted_call_gets_its_keys_again() -> None:
     trunk = msgspec.structs.replace(CONFIG.trunk[0], srtp="optional")
     board = Board(msgspec.structs.replace(CONFIG, trunk=(trunk,)))
-    board.control.on_engine(
-        sip.IncomingCall(
-            "in", "office", "sip:agent@x", "sip:+49@y", "", "sip:agent@x", ENCRYPTED, (), ("127.0.0.1", 5099)
-        )
-    )
-    call = board.life.calls.by_handle("in")
-    assert call is not None and call.alive
+    call = board.incoming(offer=ENCRYPTED)
+    (before,) = [each for each in board.plane.to(call) if isinstance(each, media.SetStream)]
     lose(board)
-    assert not call.alive
+    assert call.alive
+    board.up(0)
+    (again,) = [each for each in since(board, call) if isinstance(each, media.SetStream)]
+    assert again.srtp is not None and again.srtp == before.srtp
 
 
 async def test_joined_calls_are_joined_again_once_both_are_open() -> None:

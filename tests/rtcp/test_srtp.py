@@ -335,3 +335,43 @@ def test_reports_are_encrypted_both_ways(profile: str, shared: bool) -> None:
         line.tick()
     assert line.table.gauges[0, GAUGE["remote_loss_fraction"]] > 0.1
     assert drops(line) == (1, 1)
+
+
+def successor(line: Line, far: FarEnd) -> Line:
+    """Another plane over the same table, and the call that the first one had."""
+    after = Line(table=line.table)
+    after.now_ns, after.tick_number = line.now_ns, line.tick_number
+    after.do(OpenRow(0, 1, 0, 8000, resumed_ms=0))
+    after.stream(srtp=far.keys)
+    return after
+
+
+@pytest.mark.parametrize("profile", SIZES)
+@pytest.mark.parametrize("first", [1, 40_000, 65_530])
+@pytest.mark.rfc(
+    "3711", "3.3.1", "MUST", role="both", text="wraps of the sequence number are counted, also beyond a plane"
+)
+def test_a_plane_that_follows_one_that_died_decrypts_after_any_number_of_wraps(profile: str, first: int) -> None:
+    far = FarEnd(profile)
+    line = Line().open(srtp=far.keys)
+    indices = [*range(first, first + 200_000, 20_000), first + 200_001]
+    carry(line, *(far.packet(index % 65536, 1) for index in indices))
+    assert drops(line) == (0, 0)
+    old = far.packet((first + 200_002) % 65536, 1)
+    carry(line, old)
+    after = successor(line, far)
+    carry(after, *(far.packet((first + number) % 65536, number % 90) for number in range(200_003, 200_030)))
+    assert drops(after) == (0, 0)
+    assert heard(after)[-20:] == [number % 90 for number in range(200_010, 200_030)]
+    carry(after, old)
+    assert drops(after) == (0, 1), "what the plane before has heard cannot be replayed"
+
+
+def test_what_came_of_one_call_is_not_asked_of_the_next() -> None:
+    far = FarEnd()
+    line = Line().open(srtp=far.keys)
+    carry(line, far.packet(65_535), far.packet(0), far.packet(1))
+    another = FarEnd()
+    line.open(generation=2, srtp=another.keys)
+    carry(line, *(another.packet(number) for number in range(1, 10)))
+    assert drops(line) == (0, 0)

@@ -140,8 +140,10 @@ class NoSockets:
 class Line:
     """A plane of a few rows and what it hears and says."""
 
-    def __init__(self, rows: int = 2, concealer: Concealer | None = None, **options: Any) -> None:
-        self.table, self.fd = CallTable.create(rows)
+    def __init__(
+        self, rows: int = 2, concealer: Concealer | None = None, table: CallTable | None = None, **options: Any
+    ) -> None:
+        self.table = table or CallTable.create(rows)[0]
         self.table.tx_gain[:] = 1.0
         self.events: list[Event] = []
         self.sockets = NoSockets()

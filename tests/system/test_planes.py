@@ -18,6 +18,19 @@ pytestmark = [pytest.mark.peers]
 
 RECORDED = CONFIG.replace('to = "*"', 'to = "*"\nrecord = "wav"')
 NEIGHBOUR = melody(3)
+ENCRYPTED = """
+[[trunk]]
+name = "carrier"
+server = "sip:127.0.0.1:5999"
+register = false
+allow = ["127.0.0.1"]
+srtp = "required"
+
+[[route]]
+to = "*"
+brain = "line_brains:Plain"
+pipeline = "echo"
+"""
 
 
 def planes_of(health: dict[str, Any], what: str) -> list[Any]:
@@ -105,3 +118,18 @@ async def test_calls_outlive_their_media_plane_and_those_of_the_other_notice_not
         for part in parts:
             heard, _ = audio.read(tmp_path / "service" / "records" / part)
             assert len(heard) > RATE_HZ // 2
+
+
+async def test_an_encrypted_call_outlives_its_media_plane(tmp_path: Path) -> None:
+    async with service(tmp_path / "service", ENCRYPTED) as agent, AsyncExitStack() as stack:
+        caller = await phone(stack, tmp_path, "caller", CALLER, ";mediaenc=srtp-mand")
+        await caller.command("dial", f"sip:agent@127.0.0.1:{agent.sip_port}")
+        await caller.until("CALL_ESTABLISHED", 60)
+        call = await agent.call_in_state("connected")
+        await hears(caller, CALLER)
+        await kill(agent, 0)
+        await agent.until(call["id"], "media_resumed")
+        await hears(caller, CALLER)
+        await caller.command("hangup")
+        ended = await agent.call_in_state("ended", call["id"])
+        assert ended["outcome"] == "answered"
