@@ -13,7 +13,7 @@ import pytest
 from tests.conformance.not_met import NOT_MET
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("tests/sip", "tests/sip_parts", "tests/sdp", "tests/system")
+FOLDERS = ("tests/sip", "tests/sip_parts", "tests/sdp", "tests/rtp", "tests/rtcp", "tests/system")
 LEVELS = ("MUST", "SHOULD", "MAY")
 ROLES = ("UAC", "UAS", "both", "offerer", "answerer")
 HEAD = """\

@@ -57,6 +57,9 @@ def sender_report(line: Line, packets: int = 0, ntp: int = 1, *blocks: ReportBlo
 # ---- what we say
 
 
+@pytest.mark.rfc(
+    "3550", "6.2", "SHOULD", role="both", text="reports each 5 s, at random from half to one and a half of that"
+)
 def test_reports_go_out_every_five_seconds_give_or_take_half() -> None:
     line = Line().open(**OURS)
     times = []
@@ -71,6 +74,7 @@ def test_reports_go_out_every_five_seconds_give_or_take_half() -> None:
     assert max(gaps) - min(gaps) > 3
 
 
+@pytest.mark.rfc("3550", "6.1", "MUST", role="both", text="a compound begins with a report and holds a CNAME")
 def test_a_compound_holds_report_name_and_voip_metrics() -> None:
     line = Line().open(**OURS)
     talk(line, [(20 * n, rtp(65530 + n, 160 * n, b"\xff" * 160)) for n in range(400)], until_ms=8000)
@@ -88,6 +92,7 @@ def test_a_compound_holds_report_name_and_voip_metrics() -> None:
     assert metrics.signal_level_dbm0 == 127, "nobody spoke"
 
 
+@pytest.mark.rfc("7022", "4.2", "SHOULD", role="both", text="a short-term CNAME of its own for each call")
 def test_every_call_has_a_name_of_its_own() -> None:
     names = set()
     line = Line().open(**OURS)
@@ -98,6 +103,7 @@ def test_every_call_has_a_name_of_its_own() -> None:
     assert len(names) == 4
 
 
+@pytest.mark.rfc("3550", "6.4.1", "MUST", role="both", text="fraction lost and cumulative loss")
 def test_loss_is_reported_for_the_interval_and_in_all() -> None:
     line = Line().open(**OURS)
     talk(line, [(20 * n, rtp(n, 160 * n)) for n in range(1500) if n >= 500 or n % 4 != 3], until_ms=30_000)
@@ -107,6 +113,9 @@ def test_loss_is_reported_for_the_interval_and_in_all() -> None:
     assert blocks[-1].cumulative_lost == 125 == line.counter("lost")
 
 
+@pytest.mark.rfc(
+    "3550", "6.4.1", "MUST", role="both", text="NTP and RTP time of a sender report are of the same instant"
+)
 def test_ntp_and_rtp_time_run_together() -> None:
     line = Line().open(**OURS)
     line.run_ms(60_000)
@@ -119,6 +128,7 @@ def test_ntp_and_rtp_time_run_together() -> None:
     assert first.ntp >> 32 == pytest.approx(2_208_988_800 + 3, abs=3)
 
 
+@pytest.mark.rfc("3550", "6.4", "MUST", role="both", text="who sent nothing sends receiver reports")
 def test_who_only_listens_sends_receiver_reports() -> None:
     line = Line().open(**OURS, sending=False)
     talk(line, [(20 * n, rtp(n, 160 * n)) for n in range(500)])
@@ -134,6 +144,7 @@ def test_reports_share_the_port_where_that_was_agreed() -> None:
     assert shared and isinstance((parse(shared[0]) or ())[0], Report)
 
 
+@pytest.mark.rfc("3550", "6.3.7", "SHOULD", role="both", text="BYE at the end of the stream")
 def test_goodbye_is_said_once_at_the_end() -> None:
     line = Line().open(**OURS)
     line.run_ms(100)
@@ -144,6 +155,7 @@ def test_goodbye_is_said_once_at_the_end() -> None:
     assert len(line.sockets.control) == count
 
 
+@pytest.mark.rfc("3550", "6.3.7", "MUST", role="both", text="who sent neither RTP nor RTCP sends no BYE")
 def test_who_never_sent_anything_says_no_goodbye() -> None:
     line = Line().open(**OURS, sending=False)
     line.run_ms(100)
@@ -163,6 +175,7 @@ def test_no_reports_when_the_interval_is_zero() -> None:
     assert line.sockets.control == []
 
 
+@pytest.mark.rfc("3550", "6.3.1", "SHOULD", role="both", text="reports are spread in time")
 def test_a_thousand_calls_that_begin_at_once_do_not_report_at_once() -> None:
     rows = 1000
     line = Line(rows=rows)
@@ -190,6 +203,7 @@ def test_a_new_source_is_reported_from_its_own_beginning() -> None:
 # ---- what we hear
 
 
+@pytest.mark.rfc("3550", "6.4.1", "SHOULD", role="both", text="round-trip time from LSR and DLSR")
 @pytest.mark.parametrize("round_trip_ms", [0, 80, 350])
 def test_the_round_trip_is_the_echo_of_our_report_less_the_far_ends_pause(round_trip_ms: int) -> None:
     line = Line().open(**OURS)
@@ -236,6 +250,7 @@ def test_what_the_far_end_hears_becomes_its_score() -> None:
     assert 3 < gauge(line, "mos_out") < 3.5
 
 
+@pytest.mark.rfc("3611", "4.7", "MAY", role="both", text="VoIP metrics of the far end are read, and ours are sent")
 def test_the_far_ends_own_verdict_goes_before_our_estimate() -> None:
     there = Line().open(**OURS)
     talk(there, [(20 * n, rtp(n, 160 * n)) for n in range(400)])
@@ -291,6 +306,7 @@ def test_reports_from_a_stranger_are_counted_and_dropped(shared: bool) -> None:
     assert all(remote == FAR for _, _, remote in line.sockets.control)
 
 
+@pytest.mark.rfc("5761", "4", "MUST", role="both", text="RTCP on the RTP port is told apart by its packet type")
 def test_reports_on_the_shared_port_are_read_and_not_taken_for_media() -> None:
     line = Line().open(rtcp_port=0)
     line.run_ms(1000)

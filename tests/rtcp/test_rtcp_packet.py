@@ -66,6 +66,7 @@ def test_a_profile_extension_behind_the_blocks_is_passed_over() -> None:
     assert parse(data) == (Report(9, None, ()),)
 
 
+@pytest.mark.rfc("3550", "6.1", "MUST", role="both", text="RTCP packets of unknown types are ignored")
 def test_packets_of_other_types_are_passed_over_and_the_rest_is_read() -> None:
     application = bytes.fromhex("80cc0002 00000009 41424344")
     assert parse(application + build(Goodbye((1,)))) == (Goodbye((1,)),)
@@ -75,6 +76,7 @@ def test_a_goodbye_with_a_reason_is_read() -> None:
     assert parse(bytes.fromhex("81cb0003 00000005 0562796521 210000")[:16]) == (Goodbye((5,)),)
 
 
+@pytest.mark.rfc("3550", "6.4.1", "MUST", role="both", text="padding only on the last packet of a compound")
 def test_only_the_last_packet_may_be_padded() -> None:
     padded = bytes.fromhex("a0c90002 00000009 00000004")
     assert parse(padded) == (Report(9, None, ()),)

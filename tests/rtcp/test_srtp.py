@@ -64,6 +64,7 @@ def carry(line: Line, *packets: bytes) -> None:
         line.tick(4)
 
 
+@pytest.mark.rfc("7714", "12", "MUST", role="both", text="AES-CM and AES-GCM profiles, both ways")
 @pytest.mark.parametrize("profile", SIZES)
 def test_both_directions_are_encrypted_under_every_profile(profile: str) -> None:
     far = FarEnd(profile)
@@ -106,6 +107,7 @@ def test_a_plane_without_keys_asks_no_packet_about_them(monkeypatch: pytest.Monk
     assert heard(line) == list(range(1, 10))
 
 
+@pytest.mark.rfc("3711", "3.3", "MUST", role="both", text="what fails authentication is dropped and counted")
 def test_forged_truncated_and_plain_packets_are_counted_and_not_heard() -> None:
     far = FarEnd()
     line = Line().open(srtp=far.keys)
@@ -120,6 +122,7 @@ def test_forged_truncated_and_plain_packets_are_counted_and_not_heard() -> None:
     assert heard(line)[-1] == 10
 
 
+@pytest.mark.rfc("3711", "3.3.2", "MUST", role="both", text="replayed packets are dropped")
 def test_replayed_packets_are_counted_and_not_heard() -> None:
     far = FarEnd()
     line = Line().open(srtp=far.keys)
@@ -145,6 +148,7 @@ def test_thousands_of_forgeries_leave_the_audio_unhurt() -> None:
     assert sum(drops(line)) == 59 * 21
 
 
+@pytest.mark.rfc("3711", "3.3.1", "MUST", role="both", text="the rollover counter goes on while the key does")
 def test_the_rollover_counter_goes_on_through_a_new_agreement_with_the_same_key() -> None:
     far = FarEnd()
     line = Line().open(srtp=far.keys)
@@ -167,6 +171,7 @@ def test_our_own_rollover_is_understood_by_the_far_end() -> None:
         far.clear(sent.data)
 
 
+@pytest.mark.rfc("4568", "7.1.4", "SHOULD", role="both", text="a new key takes over without a gap")
 def test_a_new_key_takes_over_and_the_old_one_is_good_for_what_is_on_its_way() -> None:
     old, new = FarEnd(), FarEnd()
     line = Line().open(srtp=old.keys)
@@ -201,6 +206,7 @@ def test_the_next_call_of_a_row_knows_nothing_of_the_keys_before() -> None:
     assert heard(line) == [1] and drops(line) == (0, 0)
 
 
+@pytest.mark.rfc("4568", "6.1", "MUST", role="both", text="where keys cannot be used nothing is sent in the clear")
 @pytest.mark.parametrize("keys", [SrtpKeys("NULL_NULL", b"", b""), SrtpKeys(USUAL, b"short", b"short")])
 def test_keys_that_cannot_be_used_are_a_problem_and_nothing_is_sent_in_the_clear(keys: SrtpKeys) -> None:
     line = Line().open(srtp=keys)
@@ -312,6 +318,7 @@ def test_a_stranger_does_not_make_us_decrypt() -> None:
 # ---- SRTCP
 
 
+@pytest.mark.rfc("3711", "3.4", "MUST", role="both", text="RTCP is encrypted and authenticated")
 @pytest.mark.parametrize("profile", SIZES)
 @pytest.mark.parametrize("shared", [False, True])
 def test_reports_are_encrypted_both_ways(profile: str, shared: bool) -> None:

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from sipagent.codecs import tones
 from sipagent.rtp.control import Digit, DigitsSent, InjectDigit, MediaProblem, SendDigits
@@ -23,6 +24,7 @@ def digits(line: Line) -> list[tuple[str, int, str]]:
     return [(digit.digit, digit.duration_ms, digit.by) for digit in line.events_of(Digit)]
 
 
+@pytest.mark.rfc("4733", "2.5.1.4", "MUST", role="both", text="one event is one digit, however often its packets come")
 def test_a_digit_is_reported_once_with_its_duration() -> None:
     line = Line().open()
     talk(line, press(5, 0, 1000))
@@ -31,6 +33,7 @@ def test_a_digit_is_reported_once_with_its_duration() -> None:
     assert line.counter("dtmf_packets") == 7
 
 
+@pytest.mark.rfc("4733", "2.5.2.5", "SHOULD", role="both", text="an event whose end or beginning was lost is heard")
 def test_a_digit_survives_the_loss_of_any_packets_but_one() -> None:
     for kept in range(7):
         line = Line().open()
@@ -45,6 +48,7 @@ def test_the_same_digit_twice_is_two_digits() -> None:
     assert [digit for digit, _, _ in digits(line)] == ["1", "1"]
 
 
+@pytest.mark.rfc("4733", "2.5.2.5", "MUST", role="both", text="a new event ends the one before")
 def test_a_digit_whose_ends_were_lost_ends_when_the_next_begins() -> None:
     line = Line().open()
     talk(line, press(1, 0, 1000)[:4] + press(2, 7, 3000, at_ms=90))
@@ -58,6 +62,9 @@ def test_late_and_repeated_packets_of_an_event_do_not_press_again() -> None:
     assert [digit for digit, _, _ in digits(line)] == ["3", "4"]
 
 
+@pytest.mark.rfc(
+    "4733", "2.5.2.3", "MUST", role="both", text="an event longer than its duration field goes on in segments"
+)
 def test_a_long_event_in_segments_is_one_digit() -> None:
     line = Line().open()
     packets = [(20 * n, rtp(n, 0, event(7, min(160 * (n + 1), 0xFFFF)), payload_type=101)) for n in range(410)]
@@ -68,6 +75,7 @@ def test_a_long_event_in_segments_is_one_digit() -> None:
     assert digits(line) == [("7", (0xFFFF + 1440) // 8, "rtp")]
 
 
+@pytest.mark.rfc("4733", "2.5.2.1", "MUST", role="both", text="events that we did not ask for are ignored")
 def test_codes_that_are_no_digits_are_left_alone() -> None:
     line = Line().open()
     talk(line, [*press(32, 0, 1000), (300, rtp(9, 9, b"\x01", payload_type=101))])
@@ -109,6 +117,9 @@ def test_two_presses_by_info_are_two_digits() -> None:
     assert digits(line) == [("9", 80, "info")] * 2
 
 
+@pytest.mark.rfc(
+    "4733", "2.5.1.4", "SHOULD", role="both", text="one timestamp, a growing duration, the end three times"
+)
 def test_digits_are_sent_as_events_with_one_timestamp_growing_duration_and_three_ends() -> None:
     line = Line().open()
     line.run_ms(100)
@@ -128,6 +139,7 @@ def test_digits_are_sent_as_events_with_one_timestamp_growing_duration_and_three
     assert set(np.diff([packet.at_ns for packet in line.sent()])) == {20_000_000}
 
 
+@pytest.mark.rfc("4733", "2.2", "MUST", role="both", text="events and audio share one timestamp line and one sequence")
 def test_audio_timestamps_run_on_behind_events() -> None:
     line = Line().open()
     line.run_ms(100)

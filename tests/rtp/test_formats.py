@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from sipagent.codecs import g711, tones
 from sipagent.codecs.g722 import G722Rows
@@ -32,6 +33,7 @@ def test_g722_is_heard_at_16_khz_while_its_timestamps_count_8000() -> None:
     assert 50 * 320 <= line.table.rx_head[0] <= 50 * 320 + 1920
 
 
+@pytest.mark.rfc("3551", "4.5.2", "MUST", role="both", text="G.722 counts timestamps at 8000 Hz")
 def test_g722_is_sent_with_timestamps_that_count_8000() -> None:
     line = Line().open(rate_hz=16000, send=G722, receive=(G722,))
     speak(line, sine(5000, 16000, 1.0))

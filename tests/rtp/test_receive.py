@@ -36,6 +36,7 @@ def test_the_first_packet_is_told_with_its_address() -> None:
     assert line.events_of(FirstPacket) == [FirstPacket(0, 1, "192.0.2.1", 4000)]
 
 
+@pytest.mark.rfc("3550", "5.1", "SHOULD", role="both", text="packets out of order are put right before they are played")
 def test_packets_in_the_wrong_order_are_put_right() -> None:
     line = Line().open()
     packets = flow(list(range(10)))
@@ -98,6 +99,7 @@ def test_a_duplicate_is_dropped_and_counted_whenever_it_comes() -> None:
     assert line.counter("dropped_late") == 0
 
 
+@pytest.mark.rfc("3550", "5.1", "MUST", role="both", text="sequence number and timestamp that wrap change nothing")
 def test_sequence_and_timestamp_may_wrap() -> None:
     line = Line().open()
     talk(line, [(20 * n, rtp(65530 + n, 2**32 - 800 + 160 * n, marked(n))) for n in range(20)])
@@ -172,6 +174,7 @@ def test_a_jump_of_the_timestamp_begins_a_new_time_line_without_silence_of_its_l
     assert line.table.rx_head[0] - head < 7 * 160
 
 
+@pytest.mark.rfc("3550", "A.1", "SHOULD", role="both", text="a new source is believed after two packets in sequence")
 def test_another_ssrc_is_followed_after_two_packets_in_sequence() -> None:
     line = Line(concealer=SilenceInstead()).open()
     talk(line, flow(list(range(5))))
@@ -188,6 +191,7 @@ def test_a_single_packet_of_another_ssrc_is_not_heard() -> None:
     assert line.counter("dropped_ssrc") == 2
 
 
+@pytest.mark.rfc("3550", "A.1", "SHOULD", role="both", text="a source that restarts its numbers is followed again")
 def test_a_sender_that_restarts_its_numbers_is_followed_again() -> None:
     line = Line(concealer=SilenceInstead()).open()
     talk(line, flow(list(range(5)), first=30000))
@@ -196,6 +200,9 @@ def test_a_sender_that_restarts_its_numbers_is_followed_again() -> None:
     assert line.counter("ssrc_changes") == 0
 
 
+@pytest.mark.rfc(
+    "3551", "4.1", "MUST", role="both", text="a timestamp that jumps while the number follows is a pause, not loss"
+)
 def test_silence_suppression_is_filled_by_the_clock_and_lost_by_nobody() -> None:
     line = Line().open()
     talk(line, flow(list(range(5))))
@@ -210,6 +217,7 @@ def test_silence_suppression_is_filled_by_the_clock_and_lost_by_nobody() -> None
     assert abs(int(line.table.rx_head[0]) - passed) <= 800
 
 
+@pytest.mark.rfc("3389", "3", "SHOULD", role="both", text="comfort noise at the level that the far end names")
 def test_comfort_noise_is_played_at_the_level_that_the_far_end_names() -> None:
     line = Line().open(comfort_noise=13)
     talk(line, flow(list(range(5))))
@@ -230,6 +238,9 @@ def test_call_time_runs_before_the_first_packet_and_while_none_come() -> None:
     assert line.counter("concealed_samples") == 0
 
 
+@pytest.mark.rfc(
+    "3551", "4.2", "SHOULD", role="both", text="packets of any duration are accepted, also when it changes"
+)
 def test_the_packet_time_may_change_in_the_middle_of_the_call() -> None:
     line = Line(concealer=SilenceInstead()).open()
     packets, at, timestamp = [], 0, 0
@@ -252,6 +263,7 @@ def test_alaw_and_ulaw_may_follow_each_other() -> None:
     assert len(set(line.heard()[-320:].tolist())) == 2
 
 
+@pytest.mark.rfc("3550", "5.1", "MUST", role="both", text="a payload type that was not negotiated is ignored")
 def test_an_unknown_payload_type_is_counted_and_not_heard() -> None:
     line = Line().open()
     talk(line, [(20 * n, rtp(n, 160 * n, marked(n), payload_type=96)) for n in range(5)], until_ms=200)
@@ -284,6 +296,7 @@ def test_the_deadline_grows_with_the_jitter_of_the_line_and_stays_within_its_bou
     assert rough.counter("dropped_late") < 40
 
 
+@pytest.mark.rfc("3550", "6.4.1", "MUST", role="both", text="interarrival jitter")
 def test_jitter_is_measured_as_rfc_3550_says() -> None:
     line = Line().open()
     packets = [(20 * n + (10 if n % 2 else 0), rtp(n, 160 * n)) for n in range(400)]

@@ -76,6 +76,13 @@ def test_a_row_takes_the_place_of_one_that_left() -> None:
     assert sorted(phases(line, rows).values()) == [ROWS_PER_PHASE] * 2
 
 
+@pytest.mark.rfc(
+    "3550",
+    "5.1",
+    "MUST",
+    role="both",
+    text="numbers grow by one with each packet, timestamps by its samples, over the wrap",
+)
 def test_sequence_and_timestamp_wrap_without_a_gap() -> None:
     line = Line().open()
     line.plane.sender.sequence[0] = 65530
@@ -94,6 +101,7 @@ def test_speech_is_sent_as_it_was_written_and_the_rest_of_its_last_packet_is_sil
     assert line.table.tx_read[0] == 400
 
 
+@pytest.mark.rfc("3551", "4.1", "SHOULD", role="both", text="the marker is set on the first packet of a talk spurt")
 def test_the_marker_is_set_at_the_beginning_of_each_talk_spurt_only() -> None:
     line = Line().open()
     line.run_ms(60)
@@ -208,6 +216,7 @@ def test_a_packet_without_speech_between_two_with_it_is_a_dry_slot_but_a_pause_i
     assert line.counter("dry_slots") == 2
 
 
+@pytest.mark.rfc("3550", "5.1", "MUST", role="both", text="timestamps run on while nothing is sent")
 def test_on_hold_nothing_is_sent_and_the_timestamp_runs_on() -> None:
     line = Line().open()
     line.run_ms(100)
