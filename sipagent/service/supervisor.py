@@ -1,7 +1,6 @@
 """The service: builds the planes, joins them, and takes them down again."""
 
 import asyncio
-import gc
 import os
 import signal
 from pathlib import Path
@@ -13,7 +12,7 @@ from sipagent.calls.lifecycle import Lifecycle
 from sipagent.http.server import HttpServer
 from sipagent.records.store import RecordStore
 from sipagent.rtp.vad.options import EarsOptions
-from sipagent.service import logging, notify, planes
+from sipagent.service import logging, memory, notify, planes
 from sipagent.service.config.parts import engine_settings, media_options, trunk_account
 from sipagent.service.config.tree import Config
 from sipagent.service.hep_export import HepExport
@@ -160,11 +159,10 @@ async def serve(config: Config, path: Path | None = None) -> None:
     loop.add_signal_handler(signal.SIGHUP, lambda: reload(service, path, os.environ) if service.running else None)
     try:
         await service.start()
-        gc.collect()
-        gc.freeze()  # modules are for ever: a collection that looks at them is a pause, and so it comes too rarely
+        memory.settle()
         notify.ready()
         async with asyncio.TaskGroup() as tasks:
-            watching = (service.workers.watch(), service.control.sweep.watch(), _watchdog(service))
+            watching = (service.workers.watch(), service.control.sweep.watch(), memory.watch(), _watchdog(service))
             beats = [tasks.create_task(each) for each in watching]
             await service.stopping.wait()
             notify.stopping()

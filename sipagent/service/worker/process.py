@@ -8,7 +8,6 @@ An error in one call ends that call; a call that blocks the loop delays the othe
 
 import asyncio
 import ctypes
-import gc
 import os
 import signal
 import socket
@@ -20,6 +19,7 @@ import structlog
 from sipagent.brain.loader import add_paths, load_brain
 from sipagent.errors import ConfigError
 from sipagent.rtp.table import CallTable
+from sipagent.service import memory
 from sipagent.service.channel import Channel
 from sipagent.service.config.tree import Log
 from sipagent.service.logging import configure
@@ -98,8 +98,7 @@ class Worker:
         """Load the models, say Ready, lead calls; returns after Stop and the last call."""
         lag = asyncio.create_task(self._lag.watch())
         warnings = await self._warm()
-        gc.collect()
-        gc.freeze()  # what the models and modules hold is for ever: no collection need look at it again
+        memory.settle()
         self._channel.send(Ready(os.getpid(), warnings))
         await self._done.wait()
         lag.cancel()
