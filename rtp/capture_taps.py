@@ -126,8 +126,13 @@ class CaptureTaps:
     # ---- every tick
 
     def on_tick(self, tick: int) -> None:
-        """Hand over what has come since the last time."""
-        if self._writer is None or tick % EVERY_TICKS != TURN:
+        """Hand over what has come since the last time, in every tenth of a second."""
+        if tick % EVERY_TICKS == TURN:
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """Hand over what has come since the last time, and tell which files are closed."""
+        if self._writer is None:
             return
         for key, waiting in self._files.items():
             if waiting:

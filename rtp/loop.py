@@ -19,9 +19,9 @@ MAX_MESSAGE: Final = 1 << 20
 EVENTS_WAITING: Final = 10_000  # while signalling is busy; the oldest are dropped beyond
 COMMANDS_NS: Final = 1_000_000  # of a tick for commands: a burst of new calls must not cost the others their deadline
 IDLE_MS: Final = 50  # while no row is open
-PACING_TICKS: Final = 2000
+PACING_TICKS: Final = 1000
 HEARTBEAT_TICKS: Final = 4
-PUBLISH_TICKS: Final = 200
+PUBLISH_TICKS: Final = 100
 
 
 class ControlChannel:
@@ -117,6 +117,7 @@ def run_loop(plane: MediaPlane, channel: ControlChannel, waker: Waker, tick_ms: 
     tick, start_ns = 0, monotonic_ns()
     while not channel.closed:
         if plane.is_idle:
+            plane.rest()
             channel.wait(IDLE_MS)
             tick = max(tick, (monotonic_ns() - start_ns) // tick_ns)
         tick = plane.next_tick(tick)

@@ -141,6 +141,11 @@ class MediaPlane:
         """Whether no row is open: then only commands are waited for."""
         return not self.table.active.any()
 
+    def rest(self) -> None:
+        """What goes on while no row is open: files are closed. No tick needs to come at its turn then."""
+        self._taps.hand_over()
+        self._capture.hand_over()
+
     def next_tick(self, tick: int) -> int:
         """The tick after `tick` in which there is something to do.
 

@@ -60,8 +60,13 @@ class RecordingTaps:
             self._recorder.stop((row, generation))
 
     def on_tick(self, tick: int) -> None:
-        """Hand over what has come since the last time."""
-        if self._recorder is None or tick % EVERY_TICKS != TURN:
+        """Hand over what has come since the last time, in every tenth of a second."""
+        if tick % EVERY_TICKS == TURN:
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """Hand over what has come since the last time, and tell which files are closed."""
+        if self._recorder is None:
             return
         for row in self._cursors:
             self._copy(row)

@@ -6,18 +6,31 @@ import select
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from sipagent.rtp import process
-from sipagent.rtp.control import CloseRow, Event, FirstPacket, MediaReady, OpenRow, RowClosed, SetStream, Shutdown
+from sipagent.rtp.control import (
+    CloseRow,
+    Event,
+    FirstPacket,
+    MediaReady,
+    OpenRow,
+    Record,
+    RecordingEnded,
+    RowClosed,
+    SetStream,
+    Shutdown,
+)
 from sipagent.rtp.options import MediaOptions
-from sipagent.rtp.table import PLANE_COUNTER, CallTable
+from sipagent.rtp.table import COUNTER, PLANE_COUNTER, CallTable
 from tests.rtp.line import PCMU, marked, rtp
+from tests.support.ports import free_port
 
-PORT = 22600
+PORT = free_port(count=60)
 
 
 class Plane:
@@ -87,6 +100,45 @@ def test_a_call_is_carried_over_real_sockets_from_open_to_close(plane: Plane) ->
     plane.send(Shutdown())
     plane.process.join(5)
     assert plane.process.exitcode == 0
+
+
+def ticks(plane: Plane) -> int:
+    return int(plane.table.plane[PLANE_COUNTER["ticks"]])
+
+
+def test_ticks_in_which_nothing_is_due_are_slept_through(plane: Plane) -> None:
+    plane.event()
+    sent = plane.table.counters[:, COUNTER["packets_sent"]]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
+        far.bind(("127.0.0.1", PORT + 50))
+        far.settimeout(2)
+        plane.send(OpenRow(0, 1, worker=0))
+        plane.send(SetStream(0, 1, "127.0.0.1", PORT + 50, PCMU, (PCMU,)))
+        far.recv(600)
+        begun, packets = ticks(plane), int(sent[0])
+        for _ in range(50):
+            far.recv(600)
+        worked = (ticks(plane) - begun) / (int(sent[0]) - packets)
+        assert 1.5 < worked < 2.7, "of the four ticks of a packet time every second one is worked in"
+        plane.send(CloseRow(0, 1))
+        assert isinstance(plane.event(), RowClosed)
+    begun, began = ticks(plane), time.monotonic()
+    while ticks(plane) == begun:  # it is published in every fourth
+        time.sleep(0.01)
+    assert time.monotonic() - began > 0.1, "without a row the plane waits for commands"
+
+
+def test_a_recording_is_closed_while_no_other_row_is_open(plane: Plane, tmp_path: Path) -> None:
+    plane.event()
+    path = str(tmp_path / "call.wav")
+    for generation in range(1, 6):
+        plane.send(OpenRow(0, generation, worker=0))
+        plane.send(SetStream(0, generation, "127.0.0.1", PORT + 50, PCMU, (PCMU,)))
+        plane.send(Record(0, generation, path))
+        time.sleep(0.05 + 0.013 * generation)
+        plane.send(CloseRow(0, generation))
+        events = [plane.event(), plane.event()]
+        assert any(isinstance(event, RecordingEnded) and event.path == path for event in events)
 
 
 def test_the_process_ends_when_the_other_end_of_its_channel_is_gone(plane: Plane) -> None:
