@@ -9,7 +9,7 @@ import ctypes
 import gc
 from typing import Final
 
-EVERY_S: Final = 60.0
+EVERY_S: Final = 30.0
 
 
 def settle() -> None:
