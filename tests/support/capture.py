@@ -32,7 +32,10 @@ class Capture:
         self.path = path
 
     async def rtp(self, source_ports: range) -> list[RtpPacket]:
-        """RTP sent from these ports, in the order of the wire; without telephone-event packets of PT 96 and above."""
+        """RTP sent from these ports, in the order of the wire; without telephone-event packets of PT 96 and above.
+
+        tshark is told what it is: the far end's port may be one that tshark knows for another protocol.
+        """
         fields = [
             "frame.time_relative",
             "udp.srcport",
@@ -45,6 +48,7 @@ class Capture:
             "rtp.payload",
         ]
         arguments = [part for field in fields for part in ("-e", field)]
+        arguments += [part for port in source_ports[::2] for part in ("-d", f"udp.port=={port},rtp")]
         process = await asyncio.create_subprocess_exec(
             "tshark", "-r", str(self.path), "-o", "rtp.heuristic_rtp:TRUE", "--enable-heuristic", "rtp_udp",
             "-Y", "rtp", "-T", "fields", *arguments,
