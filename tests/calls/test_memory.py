@@ -1,8 +1,11 @@
 """What calls leave in memory is given back to the kernel."""
 
+import asyncio
 import gc
 import subprocess
 import sys
+
+import pytest
 
 from sipagent.service import memory
 
@@ -35,3 +38,13 @@ def test_what_is_there_at_the_start_is_left_alone_by_collections() -> None:
         assert gc.get_freeze_count() > before
     finally:
         gc.unfreeze()
+
+
+async def test_it_is_given_back_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = asyncio.Semaphore(0)
+    monkeypatch.setattr(memory, "EVERY_S", 0.0)
+    monkeypatch.setattr(memory, "give_back", given.release)
+    watching = asyncio.create_task(memory.watch())
+    for _ in range(3):
+        await asyncio.wait_for(given.acquire(), 5)
+    watching.cancel()
