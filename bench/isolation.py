@@ -25,6 +25,12 @@ from typing import Any, Final
 from bench.loadgen import Compiled
 from bench.rig import Rig
 
+Moments = Sequence[Sequence[float]]  # each: CLOCK_MONOTONIC, by how much late, in ms
+PARTS: Final = ("p50", "p99", "p99_9", "max")
+OPENING_S: Final = 4.0  # for the rows to open before the far ends talk
+SAME_MS: Final = 2.0  # a late packet and a late timer so close belong together
+SHARE: Final = 0.5  # … if the timer was late by this much of what the packet was
+
 
 def calm(wake_fd: int) -> None:
     """Nothing."""
@@ -57,12 +63,6 @@ def collecting(wake_fd: int) -> None:
     while kept:
         gc.collect()
 
-
-Moments = Sequence[Sequence[float]]  # each: CLOCK_MONOTONIC, by how much late, in ms
-PARTS: Final = ("p50", "p99", "p99_9", "max")
-OPENING_S: Final = 4.0  # for the rows to open before the far ends talk
-SAME_MS: Final = 2.0  # a late packet and a late timer so close belong together
-SHARE: Final = 0.5  # … if the timer was late by this much of what the packet was
 
 DISTURBANCES: tuple[Callable[[int], None], ...] = (calm, blocked, spinning, collecting)
 

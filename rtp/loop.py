@@ -1,5 +1,7 @@
-"""The loop of the media plane: ticks of 5 ms by absolute deadlines, commands between them; it sleeps through those in
-which there is nothing to do."""
+"""The loop of the media plane: ticks of 5 ms by absolute deadlines, commands between them.
+
+Ticks in which there is nothing to do are slept through; while no row is open it waits for commands.
+"""
 
 import select
 import socket

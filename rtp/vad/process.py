@@ -5,7 +5,7 @@ Start recipe: call `run` as the entry of a child process, with
     control          one end of a SOCK_SEQPACKET pair; nothing is said on it, its closing ends the process
     table_fd, rows   the memfd of the call table and its number of rows
     options          EarsOptions
-    wake_fd          eventfd (EFD_NONBLOCK) that the media plane writes at each tick that brought samples
+    wake_fd          eventfd (EFD_NONBLOCK) that the media plane writes when it has samples of a row that is listened to
     worker_wake_fds  eventfd per worker, indexed by the column `worker`
 
 Whoever starts it sets OPENBLAS_NUM_THREADS=1 beforehand: the products are small, and a second thread only spins.

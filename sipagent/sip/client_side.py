@@ -1,5 +1,7 @@
-"""Client transactions: requests of ours go where they must (RFC 3261 §8.1, §9.1, §17.1), and to the next server of a
-trunk when one fails or says nothing (RFC 3263 §4.3)."""
+"""Client transactions: requests of ours go where they must (RFC 3261 §8.1, §9.1, §17.1).
+
+Where a server fails or says nothing, they go to the next one of the trunk (RFC 3263 §4.3).
+"""
 
 from dataclasses import dataclass
 

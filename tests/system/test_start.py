@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sipagent.service import planes
+from sipagent.service import memory, planes
 from sipagent.service.config import load
-from sipagent.service.supervisor import Service
+from sipagent.service.supervisor import Service, serve
 from sipagent.sip.engine import RegistrationState
 from tests.support.kamailio import kamailio
 from tests.support.ports import free_port
@@ -64,3 +64,21 @@ async def test_register_does_not_wait_for_the_planes_and_calls_get_503_meanwhile
             starting.cancel()
             await asyncio.wait([starting])
             await service.stop()
+
+
+async def test_a_service_that_has_started_gives_memory_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, settled = asyncio.Event(), asyncio.Event()
+    monkeypatch.setattr(memory, "EVERY_S", 0.01)
+    monkeypatch.setattr(memory, "give_back", given.set)
+    monkeypatch.setattr(memory, "settle", settled.set)
+    sip, rtp = free_port(tcp=True), free_port(count=8)
+    file = tmp_path / "sipagent.toml"
+    file.write_text(CONFIG.format(sip=sip, rtp=rtp, last=rtp + 6, kamailio=free_port(), folder=tmp_path))
+    config, _ = load.read(file, {})
+    serving = asyncio.create_task(serve(config))
+    try:
+        await asyncio.wait_for(given.wait(), 30)
+        assert settled.is_set()
+    finally:
+        serving.cancel()
+        await asyncio.wait([serving])
