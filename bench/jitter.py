@@ -20,10 +20,11 @@ from sipagent.rtp.receive import Receiver
 from sipagent.rtp.ring import RingColumn
 from sipagent.rtp.table import CONCEALED_BLOCK, CallTable
 from sipagent.rtp.timeline import RECEIVED, Timeline
+from sipagent.rtp.waking import WAKE_TICKS
 
 PACKET: Final = 160
 PACKET_NS: Final = 20_000_000
-TICK_NS: Final = 5_000_000
+TICK_NS: Final = WAKE_TICKS * MediaOptions().tick_ms * 1_000_000  # packets are taken as often as workers are woken
 START_NS: Final = 1_000_000_000
 
 

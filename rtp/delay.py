@@ -18,7 +18,6 @@ Rows = NDArray[np.intp]
 
 FLOOR_WINDOW_NS: Final = 2_000_000_000  # the floor is the minimum of this window and the one before
 NEVER_NS: Final = float(1 << 62)
-_RISE: Final = 0.7  # of the way to a larger excess, with each packet
 _FALL: Final = 0.1  # of (1 - percentile), of the estimate, with each packet; about so many come to lie above it
 
 
@@ -34,7 +33,7 @@ class DelayModel:
         # Nanoseconds in f8: exact for 104 days.
         self._current = np.full(rows, NEVER_NS)  # smallest delay of this window
         self._previous = np.full(rows, NEVER_NS)  # … and of the one before
-        self._quantile = np.zeros(rows)
+        self._deadline_ns = np.full(rows, self._minimum_ns)
         self._last = np.zeros(rows)  # delay of the last packet
         self._jitter = np.zeros(rows)  # RFC 3550 §6.4.1
         self.floor_ns = np.zeros(rows)
@@ -44,11 +43,12 @@ class DelayModel:
         """The time line of `rows` was laid anew, and `delay_ns` is the delay on it; the deadline is kept."""
         self._current[rows] = self._previous[rows] = self.floor_ns[rows] = delay_ns
         self._last[rows] = delay_ns
-        self.wait_ns[rows] = delay_ns + np.clip(self._quantile[rows], self._minimum_ns, self._maximum_ns)
+        self.wait_ns[rows] = delay_ns + self._deadline_ns[rows]
 
     def forget(self, rows: Rows) -> None:
         """The rows go to another call, or are not receiving any more."""
-        self._quantile[rows] = self._jitter[rows] = 0.0
+        self._deadline_ns[rows] = self._minimum_ns
+        self._jitter[rows] = 0.0
         self.wait_ns[rows] = NEVER_NS
 
     def observe(self, rows: Rows, delay_ns: NDArray[np.int64]) -> None:
@@ -58,15 +58,14 @@ class DelayModel:
         self._current[rows] = current
         floor = np.minimum(current, self._previous[rows])
         self.floor_ns[rows] = floor
-        quantile = self._quantile[rows]
-        risen = (delay - floor) * _RISE
-        risen += quantile * (1.0 - _RISE)
-        quantile *= self._keep
-        np.maximum(quantile, risen, out=quantile)
-        self._quantile[rows] = quantile
-        np.minimum(np.maximum(quantile, self._minimum_ns), self._maximum_ns, out=quantile)
-        quantile += floor
-        self.wait_ns[rows] = quantile
+        deadline = self._deadline_ns[rows]
+        deadline *= self._keep
+        np.maximum(deadline, delay - floor, out=deadline)
+        # Bounded here: one packet that was held up for a second must not keep the deadline at its bound for a minute.
+        np.minimum(np.maximum(deadline, self._minimum_ns, out=deadline), self._maximum_ns, out=deadline)
+        self._deadline_ns[rows] = deadline
+        deadline += floor
+        self.wait_ns[rows] = deadline
         difference = np.abs(delay - self._last[rows])
         self._last[rows] = delay
         jitter = self._jitter[rows]
@@ -89,5 +88,5 @@ class DelayModel:
 
     def deadline_ms(self, rows: Rows) -> NDArray[np.float64]:
         """The present deadline of `rows` [n] in milliseconds; f8[n]."""
-        deadline: NDArray[np.float64] = np.clip(self._quantile[rows], self._minimum_ns, self._maximum_ns) / 1e6
+        deadline: NDArray[np.float64] = self._deadline_ns[rows] / 1e6
         return deadline

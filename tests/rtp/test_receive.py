@@ -3,6 +3,8 @@ import pytest
 
 from sipagent.rtp.concealer import SilenceInstead
 from sipagent.rtp.control import CloseRow, FirstPacket, NoMedia
+from sipagent.rtp.delay import DelayModel
+from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.packet import MAX_PACKET
 from sipagent.rtp.table import CONCEALED_BLOCK
 from tests.rtp.line import START_NS, Line, marked, packets_heard, rtp, talk
@@ -294,6 +296,17 @@ def test_the_deadline_grows_with_the_jitter_of_the_line_and_stays_within_its_bou
     assert quiet.plane.receiver.delay.deadline_ms(np.array([0]))[0] == 20
     assert 60 < rough.plane.receiver.delay.deadline_ms(np.array([0]))[0] <= 120
     assert rough.counter("dropped_late") < 40
+
+
+def test_one_packet_that_was_held_up_for_long_does_not_keep_the_deadline_up_for_as_long() -> None:
+    delay = DelayModel(1, MediaOptions(gap_deadline_max_ms=100))
+    row = np.array([0])
+    for late_ms in (0, 5000):
+        delay.observe(row, np.array([late_ms * 1_000_000]))
+    assert delay.deadline_ms(row) == 100
+    for _ in range(50 * 15):  # 15 s
+        delay.observe(row, np.array([0]))
+    assert delay.deadline_ms(row) < 75
 
 
 @pytest.mark.rfc("3550", "6.4.1", "MUST", role="both", text="interarrival jitter")

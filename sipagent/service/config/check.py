@@ -221,7 +221,7 @@ def _media(config: Config) -> Problems:
             )
     low, high = media.gap_deadline_ms
     if low > high or high > 1000:
-        yield ConfigError("media.gap_deadline_ms", f"[{low}, {high}] is not a range below 1000", "such as [20, 180]")
+        yield ConfigError("media.gap_deadline_ms", f"[{low}, {high}] is not a range below 1000", "such as [20, 170]")
 
 
 def _conversation(config: Config) -> Problems:

@@ -93,7 +93,7 @@ class Media(_Table, frozen=True):
     planes: Count = 1  # processes that carry RTP; one is enough for 2,000 calls
     io: Literal["auto", "epoll", "io_uring"] = "auto"  # auto: io_uring where the kernel allows it
     dscp: Annotated[int, msgspec.Meta(ge=0, le=63)] = 46  # expedited forwarding, RFC 3246
-    gap_deadline_ms: tuple[Count, Count] = (20, 180)  # a missing packet is waited for so long, at least and at most
+    gap_deadline_ms: tuple[Count, Count] = (20, 170)  # a missing packet is waited for so long, at least and at most
     gap_deadline_percentile: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.995  # of the line's own delays
     comfort_noise_dbov: Annotated[float, msgspec.Meta(ge=-127, le=0)] = -70.0  # when nobody speaks; -127 = silence
     inband_dtmf: bool = True  # listen for tones as well as for RFC 4733 events
