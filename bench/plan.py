@@ -34,6 +34,7 @@ def _media(calls: tuple[int, ...], seconds: int) -> tuple[tuple[str, ...], ...]:
 BENCHMARKS: Final = (
     Benchmark("media", "the media plane beside a bare C echo", _media((100, 500, 1000), 10), _media((500,), 5)),
     Benchmark("isolation", "pacing while the other planes misbehave", quick=(("--calls", "50", "--seconds", "4"),)),
+    Benchmark("freeze", "a media plane that the host stops for a moment", quick=(("--calls", "100"),)),
     Benchmark("peers", "the same calls through ours and through others", quick=(("--calls", "100", "--seconds", "4"),)),
     Benchmark("quality", "what loss and jitter leave of speech", quick=(("--quick",),)),
     Benchmark("vad", "the ears", quick=(("--calls", "10"),)),

@@ -77,8 +77,8 @@ class Rig:
         self._end.settimeout(20)
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK)
         self._stop_fd = os.eventfd(0, os.EFD_NONBLOCK)
-        plane_port, self._far_port = free_ports(calls)
-        self._plane_port = plane_port
+        plane_port, self.far_port = free_ports(calls)
+        self.plane_port = plane_port
         options = MediaOptions(first_port=plane_port, rows=calls, io=io, tick_ms=tick_ms)
         self.plane = context.Process(
             target=_run_plane, args=(theirs, _Fd(self._table_fd), options, _Fd(self.wake_fd)), daemon=True
@@ -101,14 +101,12 @@ class Rig:
             os.close(write)
             assert os.read(self._report, 1) == echo.READY
 
-    def figures(self, compiled: Compiled, seconds: float) -> Figures:
-        """Open every row, let the far ends talk for `seconds`, and close the rows again."""
-        pid = self.plane.pid or 0
-        memory = memory_bytes(pid)
+    def open_rows(self) -> None:
+        """Open every row towards its far end, and return once all of them send."""
         codec = Codec(0, "PCMU", 8000, 8000)
         for row in range(self.calls):
             self.send(OpenRow(row, 1, 0))
-            self.send(SetStream(row, 1, "127.0.0.1", self._far_port + 2 * row, codec, (codec,), telephone_event=EVENTS))
+            self.send(SetStream(row, 1, "127.0.0.1", self.far_port + 2 * row, codec, (codec,), telephone_event=EVENTS))
         # Commands have a share of each tick: a plane that opens rows while the far ends talk is measured half idle.
         sent = COUNTERS.index("packets_sent")
         patience = time.monotonic() + OPENING_S
@@ -116,7 +114,13 @@ class Rig:
             if time.monotonic() > patience:
                 raise RuntimeError(f"not all of {self.calls} rows send after {OPENING_S} s")
             time.sleep(0.05)
-        far = generate(compiled, self.calls, self._far_port, self._plane_port, seconds, WARM_UP_S)
+
+    def figures(self, compiled: Compiled, seconds: float) -> Figures:
+        """Open every row, let the far ends talk for `seconds`, and close the rows again."""
+        pid = self.plane.pid or 0
+        memory = memory_bytes(pid)
+        self.open_rows()
+        far = generate(compiled, self.calls, self.far_port, self.plane_port, seconds, WARM_UP_S)
         time.sleep(WARM_UP_S)
         before, packets = cpu_ns(pid), self._packets()
         time.sleep(max(1.0, seconds - WARM_UP_S - 1.0))

@@ -26,6 +26,7 @@ class _ArrayIo:
     """PacketIo that receives a ready batch and sends to nobody."""
 
     name = "arrays"
+    more = False
 
     def __init__(self, packets: NDArray[np.uint8]) -> None:
         rows = len(packets)

@@ -33,6 +33,7 @@ class EpollIo:
         self._send: list[Callable[[memoryview], int]] = [_nowhere] * rows
         self._length = np.full(rows, packets.shape[1], np.int64)
         self._errors: list[int] = []
+        self.more = False
 
     def add(self, row: int, sock: socket.socket) -> None:
         """Register the socket with epoll."""
@@ -56,8 +57,11 @@ class EpollIo:
         rows: list[int] = []
         lengths: list[int] = []
         count = 0
+        self.more = True
         for _ in range(PASSES):
-            ready = self._poll.poll(0, BATCH - count) if count < BATCH else []
+            if count == BATCH:
+                break
+            ready = self._poll.poll(0, BATCH - count)
             for fd, _event in ready:
                 row, receive_into = receive[fd]
                 try:
@@ -67,7 +71,8 @@ class EpollIo:
                 rows.append(row)
                 lengths.append(length)
                 count += 1
-            if len(ready) < 1:
+            if not ready:
+                self.more = False
                 break
         if not count:
             return []

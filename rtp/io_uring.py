@@ -4,6 +4,7 @@ Each socket has one multishot receive, which fills a buffer per datagram from a 
 for instance, ends it; it is then armed again.
 """
 
+import errno
 import socket
 from typing import Final
 
@@ -39,6 +40,7 @@ _ROW_BITS: Final = 32
 _SENDING: Final = 1 << 62  # in user_data
 _CANCELLING: Final = 1 << 61
 _ROWS: Final = np.uint64((1 << _ROW_BITS) - 1)
+_NO_ROWS: Final = np.zeros(0, np.intp)
 _FILLED: Final = np.uint32(CQE_F_BUFFER | CQE_F_MORE)
 
 
@@ -64,6 +66,8 @@ class UringIo:
         self._packets = packets  # kept alive: the kernel reads from it
         self._taken: list[NDArray[np.int32]] = []  # buffers whose datagrams have been copied
         self._held = 0
+        self._starved = _NO_ROWS  # rows whose receive ended since there was no buffer
+        self.more = False
         self._fd = np.full(rows, -1, np.int32)
         self._serial = np.zeros(rows, np.uint64)  # raised with each socket of a row
         self._errors: list[Rows] = []
@@ -101,18 +105,26 @@ class UringIo:
 
     def receive(self) -> list[Batch]:
         """Take what the kernel has received; no system call per packet."""
-        if self._held >= GIVE_BACK:
-            self._buffers.give_back(np.concatenate(self._taken))
-            self._taken.clear()
-            self._held = 0
+        batches: list[Batch] = []
+        if len(self._starved):
+            starved, self._starved = self._starved, _NO_ROWS
+            self._arm(starved)
         self._ring.poll(BUFFERS)
         done = self._ring.completions()
-        if not len(done):
-            return []
+        if len(done):
+            self._complete(done, batches)
+        self.more = len(self._starved) > 0
+        if self._held >= GIVE_BACK or self.more:
+            self._give_back()
+        return batches
+
+    def _complete(self, done: NDArray[np.void], batches: list[Batch]) -> None:
+        """Sort out completions; what came is added to `batches`."""
         tag, result, flags = done["user_data"], done["res"], done["flags"]
         rows = (tag & _ROWS).view(np.intp)
         if np.count_nonzero((flags & _FILLED) == _FILLED) == len(done) and not self._left:  # datagrams, nothing else
-            return [self._batch(rows, result, self._take((flags >> 16).view(np.int32)))]
+            batches.append(self._batch(rows, result, (flags >> 16).view(np.int32)))
+            return
         if int(tag.max()) >= _CANCELLING:  # a failed send, a cancellation
             failed = (tag & np.uint64(_SENDING)) != 0
             self._errors.append(rows[failed & (result < 0)])
@@ -121,24 +133,28 @@ class UringIo:
         filled = (flags & CQE_F_BUFFER) != 0
         if self._left or not ((flags & CQE_F_MORE) != 0).all():
             self._left = False
-            over = (flags & CQE_F_MORE) == 0
             current = tag == self._receive_tag(rows)
-            self._arm(rows[over & current & (self._fd[rows] >= 0)])
-            filled_now = filled & current
-        else:
-            filled_now = filled
-        buffers = (flags >> 16).view(np.int32)
-        self._take(buffers[filled])
-        if not filled_now.any():
-            return []
-        return [self._batch(rows[filled_now], result[filled_now], buffers[filled_now])]
+            over = ((flags & CQE_F_MORE) == 0) & current & (self._fd[rows] >= 0)
+            starved = over & (result == -errno.ENOBUFS)
+            self._starved = np.concatenate([self._starved, rows[starved]])
+            self._arm(rows[over & ~starved])
+            self._take((flags >> 16).view(np.int32)[filled & ~current])
+            filled &= current
+        if filled.any():
+            batches.append(self._batch(rows[filled], result[filled], (flags >> 16).view(np.int32)[filled]))
 
-    def _take(self, buffers: NDArray[np.int32]) -> NDArray[np.int32]:
+    def _take(self, buffers: NDArray[np.int32]) -> None:
         self._taken.append(buffers)
         self._held += len(buffers)
-        return buffers
+
+    def _give_back(self) -> None:
+        if self._held:
+            self._buffers.give_back(np.concatenate(self._taken))
+            self._taken.clear()
+            self._held = 0
 
     def _batch(self, rows: Rows, result: NDArray[np.int32], buffers: NDArray[np.int32]) -> Batch:
+        self._take(buffers)
         length = result.astype(np.int64)
         # Rows of whole words, as a batch wants them, and not longer than what has come.
         longest = min(BUFFER_SIZE, max(HEADER + 4, (int(length.max()) + 7) & ~7))

@@ -65,6 +65,8 @@ Rows = NDArray[np.intp]
 HISTORY: Final = 1024  # samples before position 0 that may be looked at
 SLOW_TICKS: Final = 20  # silence and forgotten digits are looked at every tenth of a second, …
 GAUGE_TURNS: Final = 10  # … gauges of a tenth of the rows each time
+HELD_UP_NS: Final = 30_000_000  # since the last tick: what came meanwhile says nothing of the line's delay
+MAX_HELD_UP: Final = 20  # ticks; then it is a flood, which must not hold the clocks of the others
 
 
 class MediaPlane:
@@ -113,6 +115,7 @@ class MediaPlane:
         self._media_since_ns = np.zeros(table.rows, np.int64)
         self._silences_told = np.zeros(table.rows, np.int64)
         self._tick = self._now_ns = 0
+        self._held_up = 0  # ticks in a row that did not take all that had come
         self._handlers: dict[type, Callable[..., None]] = {
             OpenRow: self._open,
             SetStream: self._set_stream,
@@ -159,8 +162,9 @@ class MediaPlane:
 
     def tick(self, tick: int, now_ns: int) -> Rows:
         """Do what is due in tick number `tick`; returns the rows that moved: received, sent, or were filled."""
-        self._tick, self._now_ns = tick, now_ns
         receiver = self.receiver
+        receiver.delay.learning = now_ns - self._now_ns < HELD_UP_NS and not self.io.more
+        self._tick, self._now_ns = tick, now_ns
         receiver.moved.fill(False)
         self._send(tick)
         for batch in self.io.receive():
@@ -171,8 +175,7 @@ class MediaPlane:
             receiver.receive(batch, now_ns)
         for datagram in self._sockets.receive():
             self._slow_way(datagram, now_ns)
-        receiver.fill(now_ns)
-        self._bridges.filled_ns = now_ns
+        self._fill(now_ns)
         self._concealer.on_tick(tick)
         self._report_received(now_ns)
         self._reports.on_tick(tick, now_ns)
@@ -185,6 +188,14 @@ class MediaPlane:
         elif tick % SLOW_TICKS == SLOW_TICKS // 2:  # not in the same tick: it would be long
             self._update_gauges(tick)
         return receiver.moved.nonzero()[0]
+
+    def _fill(self, now_ns: int) -> None:
+        """Make up what is overdue; but what waits in the kernel, since we were held up, is not lost."""
+        self._held_up = self._held_up + 1 if self.io.more else 0
+        if 0 < self._held_up <= MAX_HELD_UP:
+            return
+        self.receiver.fill(now_ns)
+        self._bridges.filled_ns = now_ns
 
     def _send(self, tick: int) -> None:
         frames = self._dialling.due(tick)

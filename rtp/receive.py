@@ -251,7 +251,8 @@ class Receiver:
             same, packets = (rows, data) if chosen is None else (rows[chosen], data[chosen])
             pcm = self._codecs.decode(kind, same, packets[:, packet.HEADER : packet.HEADER + octets])
             head = self._timeline.append(same, pcm)
-            self._delays.append((same, now_ns - head * self._placement.sample_ns[same]))
+            if self.delay.learning:
+                self._delays.append((same, now_ns - head * self._placement.sample_ns[same]))
             self._in_order.passed(same, octets)
         self._table.rx_last_ns[rows] = now_ns
         self.moved[rows] = True

@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from bench import rig
+from bench import freeze, rig
 from bench.loadgen import Compiled, generate, result
 from tests.support.ports import free_port
 
@@ -27,3 +27,12 @@ def test_far_ends_that_nobody_answers_have_sent_and_got_nothing_back() -> None:
     far = result(generate(compiled, 5, local, local + 10, 1.0, 0.2))
     compiled.close()
     assert 200 <= far["sent"] <= 251 and far["received"] == 0
+
+
+@pytest.mark.parametrize("io", ["epoll", "io_uring"])
+def test_a_plane_that_the_host_stopped_for_a_moment_has_lost_nothing_of_what_came_meanwhile(io: str) -> None:
+    figures = freeze.measure(40, io, 0.4)
+    assert figures["dropped"] == {}
+    assert figures["made_up_ms_per_call"] == 0
+    assert figures["sequence_gaps"] == figures["timestamp_gaps"] == 0
+    assert figures["heard"] == figures["sent"] >= 40 * 50 * 6

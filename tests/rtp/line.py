@@ -68,6 +68,7 @@ class WireIo:
     """PacketIo onto lists."""
 
     name = "wire"
+    more = False
 
     def __init__(self, packets: NDArray[np.uint8]) -> None:
         self._packets = packets

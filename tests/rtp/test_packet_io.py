@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sipagent.rtp import io_uring, process
+from sipagent.rtp import io_epoll, io_uring, process
 from sipagent.rtp.io import PacketIo
 from sipagent.rtp.io_epoll import EpollIo
 from sipagent.rtp.io_uring import UringIo
@@ -151,6 +151,30 @@ def test_many_more_packets_than_buffers_pass_through(rig: Rig) -> None:
             rig.say(number % 4, b"%d" % number)
         total += len(rig.receive(50))
     assert total == 10_000
+
+
+@pytest.mark.parametrize("make", [EpollIo, UringIo])
+def test_what_came_while_the_tick_was_held_up_is_told_of_and_received_in_order(
+    make: Callable[[NDArray[np.uint8]], PacketIo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(io_uring, "BUFFERS", 32)
+    monkeypatch.setattr(io_epoll, "BATCH", 32)
+    try:
+        rig = Rig(make)
+    except OSError as error:
+        pytest.skip(f"this kernel or container gives us no io_uring: {error}")
+    try:
+        for number in range(40):
+            for row in range(4):
+                rig.say(row, rtp(number, row))
+        got = []
+        while not got or rig.io.more:
+            got += [packet for batch in rig.io.receive() for packet in unpack(batch)]
+        assert len(got) == 160
+        for row in range(4):
+            assert [data for at, data in got if at == row] == [rtp(number, row) for number in range(40)]
+    finally:
+        rig.close()
 
 
 def test_epoll_takes_over_where_io_uring_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:

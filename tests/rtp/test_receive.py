@@ -6,6 +6,7 @@ from sipagent.rtp.control import CloseRow, FirstPacket, NoMedia
 from sipagent.rtp.delay import DelayModel
 from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.packet import MAX_PACKET
+from sipagent.rtp.plane import MAX_HELD_UP
 from sipagent.rtp.table import CONCEALED_BLOCK
 from tests.rtp.line import START_NS, Line, marked, packets_heard, rtp, talk
 
@@ -307,6 +308,28 @@ def test_one_packet_that_was_held_up_for_long_does_not_keep_the_deadline_up_for_
     for _ in range(50 * 15):  # 15 s
         delay.observe(row, np.array([0]))
     assert delay.deadline_ms(row) < 75
+
+
+def test_what_waits_in_the_kernel_is_not_given_up_but_a_flood_does_not_hold_the_clock() -> None:
+    line = Line().open()
+    talk(line, flow(list(range(20))))
+    head = int(line.table.rx_head[0])
+    line.io.more = True
+    line.tick(MAX_HELD_UP)
+    assert line.table.rx_head[0] == head
+    line.tick()
+    assert line.table.rx_head[0] > head and line.counter("concealed_samples") > 0
+
+
+def test_the_deadline_does_not_learn_from_what_came_while_we_were_held_up_ourselves() -> None:
+    line = Line().open()
+    talk(line, flow(list(range(20))))
+    line.arrive(*(packet for _, packet in flow(list(range(20, 28)))))
+    line.now_ns += 155_000_000
+    line.tick()
+    talk(line, flow(list(range(28, 40)), at_ms=-28 * 20))
+    assert spoken(line) == list(range(40))
+    assert line.plane.receiver.delay.deadline_ms(np.array([0]))[0] == 20
 
 
 @pytest.mark.rfc("3550", "6.4.1", "MUST", role="both", text="interarrival jitter")
