@@ -20,6 +20,7 @@ from sipagent.rtp.receive import Receiver
 from sipagent.rtp.ring import RingColumn
 from sipagent.rtp.table import CONCEALED_BLOCK, CallTable
 from sipagent.rtp.timeline import RECEIVED, Timeline
+from sipagent.rtp.turns import in_turns
 from sipagent.rtp.waking import WAKE_TICKS
 
 PACKET: Final = 160
@@ -98,7 +99,9 @@ def listen(network: Network, coded: NDArray[np.uint8], seed: int = 1, options: M
         before = table.rx_head.copy()
         if end > taken:
             chosen = row_of[taken:end], packet_of[taken:end]
-            receiver.receive(Batch(chosen[0], data[chosen], np.full(end - taken, HEADER + PACKET, np.int64)), now)
+            came = Batch(chosen[0], data[chosen], np.full(end - taken, HEADER + PACKET, np.int64))
+            for batch in in_turns(came):
+                receiver.receive(batch, now)
             taken = end
         receiver.fill(now)
         for row in np.flatnonzero(table.rx_head > before).tolist():

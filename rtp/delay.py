@@ -29,7 +29,6 @@ class DelayModel:
         self._minimum_ns = options.gap_deadline_min_ms * 1e6
         self._maximum_ns = options.gap_deadline_max_ms * 1e6
         self.maximum_ms = options.gap_deadline_max_ms
-        self.learning = True  # False: packets come late since we were held up ourselves
         self._window_end_ns = 0
         # Nanoseconds in f8: exact for 104 days.
         self._current = np.full(rows, NEVER_NS)  # smallest delay of this window
@@ -54,8 +53,6 @@ class DelayModel:
 
     def observe(self, rows: Rows, delay_ns: NDArray[np.int64]) -> None:
         """One packet of each row came with this delay."""
-        if not self.learning:
-            return
         delay = delay_ns.astype(np.float64)
         current = np.minimum(self._current[rows], delay)
         self._current[rows] = current

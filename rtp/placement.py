@@ -28,10 +28,14 @@ TALK_SPURT_MS: Final = 200  # after such a pause a packet is not late, it begins
 
 
 class Placement:
-    """The time lines of all rows of `table`; every column holds one value for each row."""
+    """The time lines of all rows of `table`; every column holds one value for each row.
 
-    def __init__(self, table: CallTable, delay: DelayModel, timeline: Timeline) -> None:
+    `held_up` bool[rows], which the owner keeps, names rows whose packets come late because of us.
+    """
+
+    def __init__(self, table: CallTable, delay: DelayModel, timeline: Timeline, held_up: NDArray[np.bool_]) -> None:
         rows = table.rows
+        self._held_up = held_up
         self._head = table.rx_head
         self._delay = delay
         self._filled = timeline.filled
@@ -99,12 +103,13 @@ class Placement:
         position = self.next_position[rows] + ticks * self._samples_per_tick[rows]
         head, sample_ns, floor_ns = self._head[rows], self.sample_ns[rows], self._delay.floor_ns[rows]
         audio = kind <= Kind.G722
+        telling = audio & ~self._held_up[rows]  # of the line's delay
         samples = np.where(audio, octets * self._samples_per_tick[rows], self.samples[rows])
         delay = now_ns - (position + samples) * sample_ns
         # The sender's own time went on without a break: it is the network that held the packet back.
         held_back = (ticks * self._samples_per_tick[rows] == steps * self.samples[rows]) & (delay > floor_ns)
         anew = self.anew[rows] | ((np.abs(delay - floor_ns) > JUMP_NS) & ~held_back)
-        longer = self._has_become_longer(rows, audio, (position + samples <= head) | late, now_ns)
+        longer = self._has_become_longer(rows, telling, (position + samples <= head) | late, now_ns)
         pause = self._filled[rows] * sample_ns > TALK_SPURT_MS * 1_000_000
         anew |= ~late & (longer | (pause & (position < head) & ~held_back))
         # A telephone event carries the time at which it began: its place on the line is where the clock stands.
@@ -112,15 +117,15 @@ class Placement:
         anew &= ~event
         position = np.where(event, np.maximum(head, (now_ns - floor_ns) // sample_ns), position)
         position[anew] = self._begin(rows[anew], timestamp[anew], samples[anew], now_ns)
-        usual = audio & ~anew
+        usual = telling & ~anew
         self._delay.observe(rows[usual], delay[usual])
         return position
 
     def _has_become_longer(
-        self, rows: Rows, audio: NDArray[np.bool_], too_late: NDArray[np.bool_], now_ns: int
+        self, rows: Rows, telling: NDArray[np.bool_], too_late: NDArray[np.bool_], now_ns: int
     ) -> NDArray[np.bool_]:
         """Whether late packets have come for so long that the network must have changed."""
-        run = np.where(audio, np.where(too_late, self._late_run[rows] + 1, 0), self._late_run[rows])
+        run = np.where(telling, np.where(too_late, self._late_run[rows] + 1, 0), self._late_run[rows])
         self._late_run[rows] = run
         self._late_since_ns[rows[run == 1]] = now_ns
         longer: NDArray[np.bool_] = (run >= LATE_IN_A_ROW) & (now_ns - self._late_since_ns[rows] >= LATE_FOR_NS)

@@ -58,6 +58,7 @@ from sipagent.rtp.table import COUNTER, COUNTERS, GAUGES, PLANE_COUNTER, CallTab
 from sipagent.rtp.taps import RecordingTaps
 from sipagent.rtp.telephone_event import EventReceiver, Pressed
 from sipagent.rtp.timeline import Timeline
+from sipagent.rtp.turns import Turns
 from sipagent.rtp.waking import WAKE_TICKS
 
 Rows = NDArray[np.intp]
@@ -65,8 +66,7 @@ Rows = NDArray[np.intp]
 HISTORY: Final = 1024  # samples before position 0 that may be looked at
 SLOW_TICKS: Final = 20  # silence and forgotten digits are looked at every tenth of a second, …
 GAUGE_TURNS: Final = 10  # … gauges of a tenth of the rows each time
-HELD_UP_NS: Final = 30_000_000  # since the last tick: what came meanwhile says nothing of the line's delay
-MAX_HELD_UP: Final = 20  # ticks; then it is a flood, which must not hold the clocks of the others
+HELD_UP_NS: Final = 30_000_000  # since the last tick: we were stopped
 
 
 class MediaPlane:
@@ -93,6 +93,7 @@ class MediaPlane:
         self.receiver = Receiver(table, options, self.timeline, self._codecs)
         self.sender = Sender(table, options, self._codecs)
         self.io = make_io(self.sender.packets)
+        self._turns = Turns(table.counters[:, COUNTER["dropped_flood"]], self.receiver.held_up)
         self._playback = Playback(self.sender, table.generation, emit)
         self._dialling = Dialling(table, self.sender, self._playback, options.tick_ms, emit)
         self._bridges = Bridges(table, self.sender, self.receiver)
@@ -115,7 +116,6 @@ class MediaPlane:
         self._media_since_ns = np.zeros(table.rows, np.int64)
         self._silences_told = np.zeros(table.rows, np.int64)
         self._tick = self._now_ns = 0
-        self._held_up = 0  # ticks in a row that did not take all that had come
         self._handlers: dict[type, Callable[..., None]] = {
             OpenRow: self._open,
             SetStream: self._set_stream,
@@ -163,11 +163,12 @@ class MediaPlane:
     def tick(self, tick: int, now_ns: int) -> Rows:
         """Do what is due in tick number `tick`; returns the rows that moved: received, sent, or were filled."""
         receiver = self.receiver
-        receiver.delay.learning = now_ns - self._now_ns < HELD_UP_NS and not self.io.more
+        late = self.io.more or now_ns - self._now_ns > HELD_UP_NS
         self._tick, self._now_ns = tick, now_ns
         receiver.moved.fill(False)
         self._send(tick)
-        for batch in self.io.receive():
+        came = self.io.receive()
+        for batch in self._turns.take(came, all_late=late or self.io.more):
             if self._srtp:
                 batch = self._srtp.unprotect(batch, now_ns)
             if self._capture:
@@ -175,7 +176,8 @@ class MediaPlane:
             receiver.receive(batch, now_ns)
         for datagram in self._sockets.receive():
             self._slow_way(datagram, now_ns)
-        self._fill(now_ns)
+        receiver.fill(now_ns)
+        self._bridges.filled_ns = now_ns
         self._concealer.on_tick(tick)
         self._report_received(now_ns)
         self._reports.on_tick(tick, now_ns)
@@ -188,14 +190,6 @@ class MediaPlane:
         elif tick % SLOW_TICKS == SLOW_TICKS // 2:  # not in the same tick: it would be long
             self._update_gauges(tick)
         return receiver.moved.nonzero()[0]
-
-    def _fill(self, now_ns: int) -> None:
-        """Make up what is overdue; but what waits in the kernel, since we were held up, is not lost."""
-        self._held_up = self._held_up + 1 if self.io.more else 0
-        if 0 < self._held_up <= MAX_HELD_UP:
-            return
-        self.receiver.fill(now_ns)
-        self._bridges.filled_ns = now_ns
 
     def _send(self, tick: int) -> None:
         frames = self._dialling.due(tick)
@@ -234,7 +228,7 @@ class MediaPlane:
         if self._capture:
             self._capture.heard(row, datagram.source, data, now_ns)
         if self._srtp.secured[row] and datagram.source == policy.remote:
-            self.receiver.receive(_batch(row, [data]), now_ns)
+            self.receiver.receive(_batch(row, data), now_ns)
             return
         heard_ns = int(self.table.rx_last_ns[row])
         if heard_ns < self._media_since_ns[row]:
@@ -252,7 +246,8 @@ class MediaPlane:
         self.table.counters[row, COUNTER["latches"]] += np.uint64(1)
         self._connect(row, policy.remote)
         self._emit(Latched(row, int(self.table.generation[row]), *policy.remote))
-        self.receiver.receive(_batch(row, packets), now_ns)
+        for packet in packets:
+            self.receiver.receive(_batch(row, packet), now_ns)
 
     def _report_received(self, now_ns: int) -> None:
         receiver = self.receiver
@@ -528,8 +523,7 @@ def _canonical(address: str) -> str:
         return address
 
 
-def _batch(row: int, packets: list[bytes]) -> Batch:
-    data = np.zeros((len(packets), MAX_PACKET), np.uint8)
-    for index, packet in enumerate(packets):
-        data[index, : len(packet)] = np.frombuffer(packet, np.uint8)
-    return Batch(np.full(len(packets), row, np.intp), data, np.array([len(packet) for packet in packets], np.int64))
+def _batch(row: int, packet: bytes) -> Batch:
+    data = np.zeros((1, MAX_PACKET), np.uint8)
+    data[0, : len(packet)] = np.frombuffer(packet, np.uint8)
+    return Batch(np.array([row]), data, np.array([len(packet)]))

@@ -68,14 +68,14 @@ class Receiver:
         self.receiving = np.zeros(rows, np.bool_)
         self._refused = np.zeros(rows, np.int64)  # packets that found no room, and that the line has not passed yet
         self._sources = Sources(table)
-        self._placement = Placement(table, self.delay, timeline)
+        self.held_up = np.zeros(rows, np.bool_)  # rows whose packets are late because of us
+        self._placement = Placement(table, self.delay, timeline, self.held_up)
         self._next_sequence = np.zeros(rows, np.int64)
         self._wide = np.zeros(rows, np.bool_)  # the rings of the row run at 16 kHz
         self._in_order = InOrder(table)
         self._delays: list[tuple[Rows, NDArray[np.int64]]] = []  # of packets in order, not learned from yet
         self._learn_ns = 0
         self._due_ns = 0  # nothing is overdue before
-        self._index = np.zeros(rows, np.intp)
         self._packets = table.counters[:, COUNTER["packets_received"]]
         self._octets = table.counters[:, COUNTER["octets_received"]]
         self.events: list[EventPacket] = []  # telephone events of this tick
@@ -161,20 +161,9 @@ class Receiver:
     # ---- packets
 
     def receive(self, batch: Batch, now_ns: int) -> None:
-        """Take the packets of `batch`, which came just now, in their order."""
-        while len(batch):  # of packets that SRTP refused nothing is left
-            rows = batch.rows
-            if len(set(rows.tolist())) == len(rows):  # no two of the same row
-                self._receive(batch, now_ns)
-                return
-            order = np.arange(len(rows))
-            self._index[rows[::-1]] = order[::-1]
-            first = self._index[rows] == order
-            self._receive(batch.take(np.flatnonzero(first)), now_ns)
-            batch = batch.take(np.flatnonzero(~first))
-
-    def _receive(self, batch: Batch, now_ns: int) -> None:
-        """Take packets of which no two are of the same row."""
+        """Take packets of which no two are of the same row, and which came just now."""
+        if not len(batch):  # of packets that SRTP refused nothing is left
+            return
         expected = self._in_order.match(batch)
         count = np.count_nonzero(expected)
         if count == len(batch):
@@ -199,7 +188,7 @@ class Receiver:
         budget, self.behind = MAX_CONCEALED, False
         for _ in range(_ROUNDS):
             overdue_ns = self._placement.overdue_ns(now_ns)
-            rows = np.flatnonzero((overdue_ns > 0) & ~self._placement.ahead)
+            rows = np.flatnonzero((overdue_ns > 0) & ~self._placement.ahead & ~self.held_up)
             if not len(rows):
                 self._due_ns = now_ns + 1 - int(overdue_ns.max())
                 return
@@ -251,8 +240,9 @@ class Receiver:
             same, packets = (rows, data) if chosen is None else (rows[chosen], data[chosen])
             pcm = self._codecs.decode(kind, same, packets[:, packet.HEADER : packet.HEADER + octets])
             head = self._timeline.append(same, pcm)
-            if self.delay.learning:
-                self._delays.append((same, now_ns - head * self._placement.sample_ns[same]))
+            delay = now_ns - head * self._placement.sample_ns[same]
+            late = self.held_up[same]
+            self._delays.append((same[~late], delay[~late]) if late.any() else (same, delay))
             self._in_order.passed(same, octets)
         self._table.rx_last_ns[rows] = now_ns
         self.moved[rows] = True

@@ -52,6 +52,7 @@ COUNTERS: Final = (
     "dropped_auth",  # SRTP authentication failed
     "dropped_replay",
     "dropped_full",  # arrived while no slot was free
+    "dropped_flood",  # a far end sent more than one may
     "reordered",
     "ssrc_changes",
     "latches",

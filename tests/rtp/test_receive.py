@@ -6,8 +6,8 @@ from sipagent.rtp.control import CloseRow, FirstPacket, NoMedia
 from sipagent.rtp.delay import DelayModel
 from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.packet import MAX_PACKET
-from sipagent.rtp.plane import MAX_HELD_UP
 from sipagent.rtp.table import CONCEALED_BLOCK
+from sipagent.rtp.turns import MAX_HELD_UP
 from tests.rtp.line import START_NS, Line, marked, packets_heard, rtp, talk
 
 
