@@ -1,9 +1,10 @@
-"""Pacing of the media plane while the other planes misbehave.
+"""Pacing of the media plane while the other planes, and a far end, misbehave.
 
     python -m bench.isolation [--calls 100] [--io auto|epoll|io_uring] [--seconds 8] [--json]
 
-Each disturbance runs in a worker process of its own, beside the echoing one: a worker that blocks for half of each
-second, one that spins in pure Python, one that collects a million objects again and again. `calm` is the comparison.
+Each disturbance runs in a process of its own, beside the echoing worker: a worker that blocks for half of each second,
+one that spins in pure Python, one that collects a million objects again and again; a far end that floods its row, or
+somebody who forges its address. `calm` is the comparison.
 
 All packets of a tick leave together, so one tick that begins late is as many late packets as there are calls. Beside
 the plane runs `timer.c`, one for each processor and above the plane in priority, which asks for nothing but to be woken
@@ -12,13 +13,17 @@ what the hypervisor says that it took.
 """
 
 import argparse
+import contextlib
 import gc
 import json
 import multiprocessing
 import os
+import socket
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,44 +32,68 @@ from bench.rig import Rig
 
 Moments = Sequence[Sequence[float]]  # each: CLOCK_MONOTONIC, by how much late, in ms
 PARTS: Final = ("p50", "p99", "p99_9", "max")
+FLOOD_PER_MS: Final = 50
 OPENING_S: Final = 4.0  # for the rows to open before the far ends talk
 SAME_MS: Final = 2.0  # a late packet and a late timer so close belong together
 SHARE: Final = 0.5  # … if the timer was late by this much of what the packet was
 
 
-def calm(wake_fd: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a disturbance can get at: the worker's eventfd, and the ports of a row of its own."""
+
+    wake_fd: int
+    far_port: int
+    plane_port: int
+
+
+def calm(around: Around) -> None:
     """Nothing."""
     while True:
         time.sleep(1)
 
 
-def blocked(wake_fd: int) -> None:
+def blocked(around: Around) -> None:
     """Take every wake-up away from the worker that shares the eventfd, and sleep on it for half a second."""
     while True:
         time.sleep(0.5)
         try:
-            os.eventfd_read(wake_fd)
+            os.eventfd_read(around.wake_fd)
         except BlockingIOError:
             continue
         finally:
             time.sleep(0.5)
 
 
-def spinning(wake_fd: int) -> None:
+def spinning(around: Around) -> None:
     """Pure Python without end."""
     number = 0
     while True:
         number = (number * 1103515245 + 12345) & 0x7FFFFFFF
 
 
-def collecting(wake_fd: int) -> None:
+def collecting(around: Around) -> None:
     """A garbage collection of a million objects, again and again."""
     kept = [[index] for index in range(1_000_000)]
     while kept:
         gc.collect()
 
 
-DISTURBANCES: tuple[Callable[[int], None], ...] = (calm, blocked, spinning, collecting)
+def flooding(around: Around) -> None:
+    """A far end that sends a thousand times as much as it may."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
+        far.bind(("127.0.0.1", around.far_port))
+        far.connect(("127.0.0.1", around.plane_port))
+        number = 0
+        while True:
+            for _ in range(FLOOD_PER_MS):
+                number += 1
+                with contextlib.suppress(OSError):
+                    far.send(struct.pack(">BBHII", 0x80, 0, number & 0xFFFF, number * 160 & 0xFFFFFFFF, 1) + bytes(160))
+            time.sleep(0.001)
+
+
+DISTURBANCES: tuple[Callable[[Around], None], ...] = (calm, blocked, spinning, collecting, flooding)
 
 
 def measure(calls: int, io: str, seconds: float) -> dict[str, Any]:
@@ -73,8 +102,9 @@ def measure(calls: int, io: str, seconds: float) -> dict[str, Any]:
     context = multiprocessing.get_context("fork")
     figures: dict[str, Any] = {"calls": calls, "disturbances": {}}
     for disturbance in DISTURBANCES:
-        rig = Rig(calls, io)
-        worker = context.Process(target=disturbance, args=(rig.wake_fd,), daemon=True)
+        rig = Rig(calls, io, spare=1)
+        around = Around(rig.wake_fd, rig.far_port + 2 * calls, rig.plane_port + 2 * calls)
+        worker = context.Process(target=disturbance, args=(around,), daemon=True)
         worker.start()
         timers, stolen = _timers(compiled, seconds), steal_ms()
         try:

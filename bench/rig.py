@@ -66,20 +66,21 @@ def allow_files(calls: int) -> None:
 
 
 class Rig:
-    """A plane of `calls` rows with an echo; `figures` puts it under load."""
+    """A plane with an echo, of `calls` rows whose far ends `figures` lets talk, and `spare` ones for somebody else."""
 
-    def __init__(self, calls: int, io: str = "auto", with_echo: bool = True, tick_ms: int = 5) -> None:
+    def __init__(self, calls: int, io: str = "auto", with_echo: bool = True, tick_ms: int = 5, spare: int = 0) -> None:
         self.calls = calls
-        allow_files(calls)
+        self.rows = calls + spare
+        allow_files(self.rows)
         context = multiprocessing.get_context("forkserver")
-        self.table, self._table_fd = CallTable.create(calls)
+        self.table, self._table_fd = CallTable.create(self.rows)
         self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._end.settimeout(20)
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK)
         self._stop_fd = os.eventfd(0, os.EFD_NONBLOCK)
-        plane_port, self.far_port = free_ports(calls)
+        plane_port, self.far_port = free_ports(self.rows)
         self.plane_port = plane_port
-        options = MediaOptions(first_port=plane_port, rows=calls, io=io, tick_ms=tick_ms)
+        options = MediaOptions(first_port=plane_port, rows=self.rows, io=io, tick_ms=tick_ms)
         self.plane = context.Process(
             target=_run_plane, args=(theirs, _Fd(self._table_fd), options, _Fd(self.wake_fd)), daemon=True
         )
@@ -94,7 +95,7 @@ class Rig:
             self._report, write = os.pipe()
             self.echo = context.Process(
                 target=_run_echo,
-                args=(_Fd(self._table_fd), calls, _Fd(self.wake_fd), _Fd(self._stop_fd), _Fd(write)),
+                args=(_Fd(self._table_fd), self.rows, _Fd(self.wake_fd), _Fd(self._stop_fd), _Fd(write)),
                 daemon=True,
             )
             self.echo.start()
@@ -104,7 +105,7 @@ class Rig:
     def open_rows(self) -> None:
         """Open every row towards its far end, and return once all of them send."""
         codec = Codec(0, "PCMU", 8000, 8000)
-        for row in range(self.calls):
+        for row in range(self.rows):
             self.send(OpenRow(row, 1, 0))
             self.send(SetStream(row, 1, "127.0.0.1", self.far_port + 2 * row, codec, (codec,), telephone_event=EVENTS))
         # Commands have a share of each tick: a plane that opens rows while the far ends talk is measured half idle.
@@ -112,7 +113,7 @@ class Rig:
         patience = time.monotonic() + OPENING_S
         while not self.table.counters[:, sent].all():
             if time.monotonic() > patience:
-                raise RuntimeError(f"not all of {self.calls} rows send after {OPENING_S} s")
+                raise RuntimeError(f"not all of {self.rows} rows send after {OPENING_S} s")
             time.sleep(0.05)
 
     def figures(self, compiled: Compiled, seconds: float) -> Figures:
@@ -129,7 +130,7 @@ class Rig:
         measured = result(far)
         counters = {name: int(self.table.counters[:, index].sum()) for index, name in enumerate(COUNTERS)}
         plane = dict(zip(PLANE_COUNTERS, self.table.plane.tolist(), strict=True))
-        for row in range(self.calls):
+        for row in range(self.rows):
             self.send(CloseRow(row, 1))
         ages = self._ages()
         parts = {"p50": 50, "p99": 99, "p99_9": 99.9, "max": 100}

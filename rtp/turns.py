@@ -15,7 +15,8 @@ from sipagent.rtp.packet import Batch
 
 Rows = NDArray[np.intp]
 
-TURNS: Final = 8  # packets of one row that a tick deals with
+TURNS: Final = 8  # packets of one row that a tick deals with …
+TURNS_OF_A_FLOOD: Final = 1  # … and where more come than can wait: half a millisecond each, one by one
 MAX_WAITING: Final = 256  # packets of one row that wait for the next ticks: five seconds in which we were stopped
 MAX_HELD_UP: Final = MAX_WAITING // TURNS + 8  # ticks; then it is a flood, and the clock of the row goes on
 
@@ -54,13 +55,16 @@ class Turns:
         return taken
 
     def _share(self, batch: Batch) -> list[Batch]:
-        turn = _turns(batch.rows)
-        late = turn >= TURNS
+        rows, turn = batch.rows, _turns(batch.rows)
+        turns = np.full(len(self._held_up), TURNS)
+        turns[rows[turn >= TURNS + MAX_WAITING]] = TURNS_OF_A_FLOOD
+        late = turn >= turns[rows]
         if late.any():
-            waits = late & (turn < TURNS + MAX_WAITING)
-            np.add.at(self._dropped, batch.rows[late & ~waits], np.uint64(1))
+            waits = late & (turn < turns[rows] + MAX_WAITING)
+            np.add.at(self._dropped, rows[late & ~waits], np.uint64(1))
             self._waiting = batch.take(np.flatnonzero(waits))
-        return [batch.take(np.flatnonzero(turn == number)) for number in range(min(TURNS, int(turn.max()) + 1))]
+        taken = [np.flatnonzero((turn == number) & ~late) for number in range(min(TURNS, int(turn.max()) + 1))]
+        return [batch.take(chosen) for chosen in taken if len(chosen)]
 
     def _hold_up(self, behind: NDArray[np.bool_] | None) -> None:
         if behind is not None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sipagent.rtp.packet import Batch
-from sipagent.rtp.turns import MAX_HELD_UP, MAX_WAITING, TURNS, Turns, in_turns
+from sipagent.rtp.turns import MAX_HELD_UP, MAX_WAITING, TURNS, TURNS_OF_A_FLOOD, Turns, in_turns
 from tests.rtp.line import Line, marked, packets_heard, rtp
 
 
@@ -50,8 +50,8 @@ def test_a_flood_is_dropped_and_counted_for_the_row_that_it_came_to() -> None:
     turns = Turns(dropped, np.zeros(4, np.bool_))
     came = 5000
     taken = turns.take([batch([3] * came + [1])])
-    assert sum(map(len, taken)) == TURNS + 1
-    assert dropped.tolist() == [0, 0, 0, came - TURNS - MAX_WAITING]
+    assert sum(map(len, taken)) == TURNS_OF_A_FLOOD + 1
+    assert dropped.tolist() == [0, 0, 0, came - TURNS_OF_A_FLOOD - MAX_WAITING]
     left = [sum(map(len, turns.take([]))) for _ in range(MAX_WAITING // TURNS + 1)]
     assert left == [TURNS] * (MAX_WAITING // TURNS) + [0]
 
