@@ -164,6 +164,10 @@ class BadLine:
         self._process = process
         self._line = Impairment()
 
+    def link(self, state: str) -> None:
+        """Our end of the cable: "down" or "up"."""
+        subprocess.run(["ip", "-n", self.near, "link", "set", "line", state], check=True)
+
     async def set(self, **changes: Any) -> dict[str, int]:
         """Change what is named and leave the rest; counts by sent, lost, held_back, duplicated, cut."""
         self._line = replace(self._line, **changes)

@@ -124,6 +124,27 @@ async def test_what_a_bad_line_does_is_counted_and_after_a_cut_of_five_seconds_t
     assert abs(longest_silence(pcm) - cut * PACKET) <= RATE_HZ // 5, "audio is back within 200 ms"
 
 
+@pytest.mark.parametrize("io", ["epoll", "io_uring"])
+async def test_a_cable_that_is_pulled_at_our_end_and_put_back_leaves_the_call_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, io: str
+) -> None:
+    monkeypatch.setenv("SIPAGENT__MEDIA__IO", io)
+    async with bad_line() as line, call_over(line, tmp_path, tone(60), monkeypatch) as (agent, phone, call_id):
+        await progress(agent, 50)
+        line.link("down")  # the kernel refuses what we send, with an error for each packet
+        await asyncio.sleep(4)
+        line.link("up")
+        await progress(agent, 100)
+        heard_begin = len(audio.read(phone.heard())[0])
+        await progress(agent, 50)
+        assert len(audio.read(phone.heard())[0]) > heard_begin, "the far end hears us again"
+        assert await agent.call_in_state("connected", call_id)
+    found = counters(tmp_path, call_id)
+    assert found["send_errors"] > 100
+    pcm, _ = audio.read(tmp_path / "service" / "records" / f"{call_id}.wav")
+    call_time_adds_up(found, len(pcm))
+
+
 SCENARIOS: dict[str, tuple[dict[str, Any], float]] = {
     "loss of 3 %": ({"loss": 0.03}, 2.7),
     "bursts": ({"bursts": (0.01, 0.35)}, 2.0),
