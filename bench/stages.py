@@ -107,7 +107,7 @@ def stages(rows: int) -> dict[str, float]:
         (plane, "_look_round", "gauges"),
         (plane._meters, "on_tick", "levels"),
         (plane._reports, "on_tick", "RTCP"),
-        (plane._inband, "on_tick", "tones"),
+        (plane._digits, "on_tick", "tones"),
     ):
         _timed(owner, name, stage, spent)
     for tick in range(1, TICKS + 1):

@@ -1,6 +1,5 @@
 """The media plane: what one tick does, and what each command changes; no clock is read, nothing waited for."""
 
-import ipaddress
 from collections.abc import Callable
 from typing import Final
 
@@ -18,11 +17,9 @@ from sipagent.rtp.control import (
     CloseRow,
     Command,
     ControlRecording,
-    Digit,
     Event,
     FirstPacket,
     InjectDigit,
-    Latched,
     MediaProblem,
     NoMedia,
     OpenRow,
@@ -37,26 +34,23 @@ from sipagent.rtp.control import (
     Unbridge,
 )
 from sipagent.rtp.dialling import Dialling
-from sipagent.rtp.digits import DigitLog
+from sipagent.rtp.digits import DigitsHeard
+from sipagent.rtp.far_ends import FarEnds, is_usable
 from sipagent.rtp.formats import Codecs, Kind, kind_of
 from sipagent.rtp.gauges import Gauges
-from sipagent.rtp.inband import InbandListener
 from sipagent.rtp.io import PacketIo
-from sipagent.rtp.latch import Address, SourcePolicy
+from sipagent.rtp.latch import Address
 from sipagent.rtp.meters import Meters
 from sipagent.rtp.options import MediaOptions
-from sipagent.rtp.packet import MAX_PACKET, Batch
 from sipagent.rtp.playback import Playback
 from sipagent.rtp.receive import Receiver
 from sipagent.rtp.report_path import ReportPath
 from sipagent.rtp.rtcp import ControlReports
-from sipagent.rtp.rtcp_packet import FIRST_TYPE, LAST_TYPE
 from sipagent.rtp.send import Sender
-from sipagent.rtp.sockets import Datagram, RowSockets
+from sipagent.rtp.sockets import RowSockets
 from sipagent.rtp.srtp import SrtpRows
 from sipagent.rtp.table import COUNTER, COUNTERS, GAUGES, PLANE_COUNTER, CallTable
 from sipagent.rtp.taps import RecordingTaps
-from sipagent.rtp.telephone_event import EventReceiver, Pressed
 from sipagent.rtp.timeline import Timeline
 from sipagent.rtp.turns import Turns
 from sipagent.rtp.waking import WAKE_TICKS
@@ -97,23 +91,35 @@ class MediaPlane:
         self._playback = Playback(self.sender, table.generation, emit)
         self._dialling = Dialling(table, self.sender, self._playback, options.tick_ms, emit)
         self._bridges = Bridges(table, self.sender, self.receiver)
-        self._inband = InbandListener(table, options.inband_dtmf)
-        self._events = EventReceiver()
-        self._digits = DigitLog()
+        self._digits = DigitsHeard(table, options.inband_dtmf, emit)
         self._taps = RecordingTaps(table, emit)
         self._srtp = SrtpRows(table)
         self._meters = Meters(table, concealer)
         self._gauges = Gauges(table, self.receiver, self.sender, options.tick_ms)
         self._capture = CaptureTaps(
-            table, self.receiver.kinds, options.first_port, self._remote_of, emit, wall_clock_offset_ns
+            table,
+            self.receiver.kinds,
+            options.first_port,
+            lambda row: self._far_ends.remote(row),
+            emit,
+            wall_clock_offset_ns,
         )
         self._report_path = ReportPath(table, self._srtp, self._note_report, self.io.send_one, sockets.send_control)
         self._reports = ControlReports(
             table, self.receiver, self.sender, self._gauges, options, self._report_path.send, wall_clock_offset_ns
         )
-        self._policies: dict[int, SourcePolicy] = {}
-        self._offered: dict[int, Address] = {}  # the far end as the SDP named it
-        self._media_since_ns = np.zeros(table.rows, np.int64)
+        self._far_ends = FarEnds(
+            table,
+            options.latch_packets,
+            sockets,
+            self.io,
+            self.receiver,
+            self._srtp,
+            self._report_path,
+            self._reports,
+            self._capture,
+            emit,
+        )
         self._silences_told = np.zeros(table.rows, np.int64)
         self._tick = self._now_ns = 0
         self._handlers: dict[type, Callable[..., None]] = {
@@ -121,7 +127,9 @@ class MediaPlane:
             SetStream: self._set_stream,
             AssignWorker: self._assign,
             SendDigits: lambda command, now_ns: self._dialling.send(command),
-            InjectDigit: self._inject_digit,
+            InjectDigit: lambda command, now_ns: self._digits.inject(
+                command.row, command.digit, command.duration_ms, now_ns
+            ),
             Play: lambda command, now_ns: self._playback.play(command, int(table.rate_hz[command.row])),
             StopPlay: lambda command, now_ns: self._playback.stop(command.row),
             Record: lambda command, now_ns: self._taps.start(command),
@@ -175,7 +183,7 @@ class MediaPlane:
                 self._capture.received(batch, now_ns)
             receiver.receive(batch, now_ns)
         for datagram in self._sockets.receive():
-            self._slow_way(datagram, now_ns)
+            self._far_ends.receive(datagram, now_ns)
         receiver.fill(now_ns)
         self._bridges.filled_ns = now_ns
         self._concealer.on_tick(tick)
@@ -206,61 +214,16 @@ class MediaPlane:
         if len(errors):
             np.add.at(self.table.counters[:, COUNTER["send_errors"]], errors, np.uint64(1))
 
-    def _slow_way(self, datagram: Datagram, now_ns: int) -> None:
-        row = datagram.row
-        policy = self._policies.get(row)
-        data = datagram.data
-        if policy is None:
-            if self.table.active[row] and not datagram.rtcp:
-                self._srtp.early.hold(datagram, now_ns)
-            return
-        if datagram.rtcp or (len(data) >= 8 and FIRST_TYPE <= data[1] <= LAST_TYPE):
-            self._report_path.receive(datagram, policy.allowed, self._reports, now_ns)
-            return
-        if self._srtp.secured[row]:
-            # A forger must not be latched, and a stranger not make us decrypt.
-            allowed = datagram.source[0] in policy.allowed
-            clear = self._srtp.unprotect_one(row, data, now_ns, control=False) if allowed else None
-            if clear is None:
-                self.table.counters[row, COUNTER["dropped_source"]] += np.uint64(not allowed)
-                return
-            data = clear
-        if self._capture:
-            self._capture.heard(row, datagram.source, data, now_ns)
-        if self._srtp.secured[row] and datagram.source == policy.remote:
-            self.receiver.receive(_batch(row, data), now_ns)
-            return
-        heard_ns = int(self.table.rx_last_ns[row])
-        if heard_ns < self._media_since_ns[row]:
-            heard_ns = 0
-        continues = len(data) >= 12 and self.receiver.continues(
-            row, int.from_bytes(data[8:12], "big"), int.from_bytes(data[2:4], "big")
-        )
-        packets = policy.stranger(datagram.source, data, now_ns, heard_ns=heard_ns, continues=continues)
-        if packets is None:
-            self.table.counters[row, COUNTER["dropped_source"]] += np.uint64(1)
-            return
-        # The packets of its probation were not counted as refused only to be heard after all.
-        waited = min(len(packets) - 1, int(self.table.counters[row, COUNTER["dropped_source"]]))
-        self.table.counters[row, COUNTER["dropped_source"]] -= np.uint64(waited)
-        self.table.counters[row, COUNTER["latches"]] += np.uint64(1)
-        self._connect(row, policy.remote)
-        self._emit(Latched(row, int(self.table.generation[row]), *policy.remote))
-        for packet in packets:
-            self.receiver.receive(_batch(row, packet), now_ns)
-
     def _report_received(self, now_ns: int) -> None:
         receiver = self.receiver
         for row in receiver.first:
-            self._emit(FirstPacket(row, int(self.table.generation[row]), *self._policies[row].remote))
+            remote = self._far_ends.remote(row)
+            if remote is not None:
+                self._emit(FirstPacket(row, int(self.table.generation[row]), *remote))
         receiver.first.clear()
-        for packet in receiver.events:
-            for pressed in self._events.receive(packet, now_ns):
-                self._press_event(pressed, now_ns)
+        self._digits.receive(receiver.events, now_ns)
         receiver.events.clear()
-        for heard, start in self._inband.on_tick(self._tick):
-            duration_ms = (heard.end - heard.begin) * 1000 // int(self.table.rate_hz[heard.row])
-            self._press(heard.row, heard.digit, duration_ms, start + heard.begin, "inband", now_ns)
+        self._digits.on_tick(self._tick, now_ns)
         for row, data in receiver.control:
             if not self._reports.receive(row, data, now_ns):
                 self.table.counters[row, COUNTER["dropped_malformed"]] += np.uint64(1)
@@ -269,14 +232,13 @@ class MediaPlane:
     def _look_round(self, now_ns: int) -> None:
         """What need not be looked at in every tick."""
         table = self.table
-        for pressed in self._events.on_deadline(now_ns):
-            self._press_event(pressed, now_ns)
+        self._digits.look_round(now_ns)
         active = np.flatnonzero(table.active)
         if not len(active):
             return
         self.receiver.count(active)
         listening = active[self.receiver.receiving[active]]
-        last = np.maximum(table.rx_last_ns[listening], self._media_since_ns[listening])
+        last = np.maximum(table.rx_last_ns[listening], self._far_ends.media_since_ns[listening])
         silent_ms = (now_ns - last) // 1_000_000
         self._silences_told[listening[silent_ms < self._options.no_media_ms]] = 0
         due = silent_ms >= self._options.no_media_ms + 1000 * self._silences_told[listening]
@@ -292,19 +254,6 @@ class MediaPlane:
         rows = rows[self.table.active[rows] != 0]
         if len(rows):
             self._gauges.update(rows)
-
-    def _press_event(self, pressed: Pressed, now_ns: int) -> None:
-        position = self._position_at(pressed.row, pressed.began_ns, now_ns)
-        self._press(pressed.row, pressed.digit, pressed.duration_ms, position, "rtp", now_ns)
-
-    def _position_at(self, row: int, then_ns: int, now_ns: int) -> int:
-        """Where the receive clock of the row stood at `then_ns`."""
-        age = (now_ns - then_ns) * int(self.table.rate_hz[row]) // 1_000_000_000
-        return max(0, int(self.table.rx_head[row]) - age)
-
-    def _press(self, row: int, digit: str, duration_ms: int, position: int, by: str, now_ns: int) -> None:
-        if self._digits.report(row, digit, by, now_ns):
-            self._emit(Digit(row, int(self.table.generation[row]), digit, duration_ms, position, by))
 
     # ---- commands
 
@@ -374,18 +323,9 @@ class MediaPlane:
         except ValueError as error:
             self._emit(MediaProblem(str(error), row, command.generation))
             return
-        offered = (_canonical(command.remote_address), command.remote_port)
-        usable = command.remote_port > 0 and offered[0] not in ("0.0.0.0", "::")
-        allowed = frozenset(_canonical(address) for address in (*command.allowed, command.remote_address))
-        before = self._policies.get(row)
-        moved = self._offered.get(row) != offered
-        remote = offered if moved or before is None else before.remote
-        self._policies[row] = SourcePolicy(remote, allowed, frozenset(kinds), self._options.latch_packets)
-        if usable and moved:
-            self._offered[row] = offered
-            if not self._connect(row, offered):
-                self._emit(MediaProblem(f"cannot send to {offered[0]}:{offered[1]}", row, command.generation))
-            self.receiver.follow_anyone(row)
+        if not self._far_ends.name(command, kinds, now_ns):
+            address = f"{command.remote_address}:{command.remote_port}"
+            self._emit(MediaProblem(f"cannot send to {address}", row, command.generation))
         clock_rate_hz = command.send.clock_rate_hz
         self.receiver.set_formats(
             row,
@@ -401,35 +341,20 @@ class MediaPlane:
             command.send.payload_type,
             clock_rate_hz,
             command.ptime_ms,
-            sending=command.sending and usable,
+            sending=command.sending and is_usable(command),
             tick=self._tick,
         )
-        self._events.set_formats(row, command.telephone_event)
+        self._digits.set_formats(row, command.telephone_event, receiving=command.receiving)
         self._dialling.set_formats(row, command.telephone_event, clock_rate_hz)
-        self._inband.listen(row, not command.telephone_event and command.receiving)
-        self._media_since_ns[row] = now_ns
         self._silences_told[row] = 0
-        self._set_reports(command, now_ns, usable=usable)
+        self._far_ends.name_reports(command, now_ns)
         for datagram in self._srtp.early.take(row, now_ns):
             if command.srtp is not None:
-                self._slow_way(datagram, now_ns)
-
-    def _set_reports(self, command: SetStream, now_ns: int, *, usable: bool) -> None:
-        row, port = command.row, command.rtcp_port
-        if usable:
-            address = _canonical(command.rtcp_address or command.remote_address)
-            self._report_path.set_remote(row, (address, port) if port else None)
-            self._reports.begin(row, now_ns)
-        else:
-            self._report_path.forget(row)
+                self._far_ends.receive(datagram, now_ns)
 
     def _assign(self, command: AssignWorker, now_ns: int) -> None:
         self.table.worker[command.row] = command.worker
         self.sender.drop_speech(command.row)
-
-    def _inject_digit(self, command: InjectDigit, now_ns: int) -> None:
-        position = self._position_at(command.row, now_ns - command.duration_ms * 1_000_000, now_ns)
-        self._press(command.row, command.digit, command.duration_ms, position, "info", now_ns)
 
     def _bridge(self, command: Bridge, now_ns: int) -> None:
         other, table = command.other_row, self.table
@@ -461,32 +386,22 @@ class MediaPlane:
         self._taps.close(row, int(self.table.generation[row]))
         self._reports.close(row, self._tick, self._now_ns)
         self._capture.close(row)
-        self._report_path.forget(row)
+        self._far_ends.forget(row)
         self._srtp.forget(row)
         self._srtp.early.take(row, self._now_ns)
         self.table.active[row] = 0
         self.table.worker[row] = -1
-        self.io.remove(row)
-        self._sockets.close(row)
         self.receiver.close(row)
         self.sender.close(row)
         self._playback.close(row)
         self._bridges.close(row)
-        self._inband.listen(row, False)
         self._dialling.close(row)
-        self._events.close(row)
         self._digits.close(row)
-        self._policies.pop(row, None)
-        self._offered.pop(row, None)
 
     def _control_recording(self, command: ControlRecording, now_ns: int) -> None:
         self._taps.control(command)
         if command.action in ("pause", "resume"):
             self._capture.blank(command.row, command.action == "pause")
-
-    def _remote_of(self, row: int) -> Address | None:
-        policy = self._policies.get(row)
-        return policy.remote if policy is not None else None
 
     def _note_report(self, row: int, data: bytes, remote: Address | None, *, inward: bool) -> None:
         if self._capture:
@@ -497,13 +412,6 @@ class MediaPlane:
             self._capture.sent_event(row, data, self._now_ns)
         self.io.send_one(row, self._srtp.protect_one(row, data, control=False))
 
-    def _connect(self, row: int, remote: Address) -> bool:
-        self.io.remove(row)
-        sock = self._sockets.connect(row, remote)
-        if sock is not None:
-            self.io.add(row, sock)
-        return sock is not None
-
     def shut_down(self) -> None:
         """Close every row, without events, and give back threads and ports."""
         for row in np.flatnonzero(self.table.active).tolist():
@@ -513,17 +421,3 @@ class MediaPlane:
         self._playback.shut_down()
         self.io.close()
         self._sockets.close_all()
-
-
-def _canonical(address: str) -> str:
-    """The spelling that the kernel uses for an IP address; host names stay as they are and match nothing."""
-    try:
-        return str(ipaddress.ip_address(address))
-    except ValueError:
-        return address
-
-
-def _batch(row: int, packet: bytes) -> Batch:
-    data = np.zeros((1, MAX_PACKET), np.uint8)
-    data[0, : len(packet)] = np.frombuffer(packet, np.uint8)
-    return Batch(np.array([row]), data, np.array([len(packet)]))
