@@ -48,16 +48,17 @@ class Turns:
             behind[self._waiting.rows] = True
             batches = [self._waiting, *came]
             self._waiting = None
-        taken = self._share(_join(batches)) if batches else []
+        taken = self._share(_join(batches), all_late=all_late) if batches else []
         if self._waiting is not None:
             behind[self._waiting.rows] = True
         self._hold_up(behind)
         return taken
 
-    def _share(self, batch: Batch) -> list[Batch]:
+    def _share(self, batch: Batch, *, all_late: bool) -> list[Batch]:
         rows, turn = batch.rows, _turns(batch.rows)
         turns = np.full(len(self._held_up), TURNS)
-        turns[rows[turn >= TURNS + MAX_WAITING]] = TURNS_OF_A_FLOOD
+        if not all_late:
+            turns[rows[turn >= TURNS + MAX_WAITING]] = TURNS_OF_A_FLOOD
         late = turn >= turns[rows]
         if late.any():
             waits = late & (turn < turns[rows] + MAX_WAITING)

@@ -56,6 +56,15 @@ def test_a_flood_is_dropped_and_counted_for_the_row_that_it_came_to() -> None:
     assert left == [TURNS] * (MAX_WAITING // TURNS) + [0]
 
 
+def test_what_came_while_we_were_stopped_is_no_flood() -> None:
+    dropped = np.zeros(4, np.uint64)
+    turns = Turns(dropped, np.zeros(4, np.bool_))
+    taken = turns.take([batch([3] * 2 * MAX_WAITING)], all_late=True)
+    assert sum(map(len, taken)) == TURNS
+    assert dropped[3] == MAX_WAITING - TURNS
+    assert sum(map(len, turns.take([batch([3])]))) == TURNS
+
+
 def test_rows_that_wait_are_held_up_until_all_is_dealt_with_but_not_for_as_long_as_a_flood_lasts() -> None:
     held_up = np.zeros(4, np.bool_)
     turns = Turns(np.zeros(4, np.uint64), held_up)
