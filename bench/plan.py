@@ -33,6 +33,7 @@ def _media(calls: tuple[int, ...], seconds: int) -> tuple[tuple[str, ...], ...]:
 
 BENCHMARKS: Final = (
     Benchmark("media", "the media plane beside a bare C echo", _media((100, 500, 1000), 10), _media((500,), 5)),
+    Benchmark("stages", "where the time of a tick goes", quick=(("--rows", "500"),)),
     Benchmark("isolation", "pacing while the other planes misbehave", quick=(("--calls", "50", "--seconds", "4"),)),
     Benchmark("freeze", "a media plane that the host stops for a moment", quick=(("--calls", "100"),)),
     Benchmark("peers", "the same calls through ours and through others", quick=(("--calls", "100", "--seconds", "4"),)),

@@ -1,13 +1,23 @@
-"""Time per tick by stage: a plane in virtual time, fed from arrays, with no system call in it."""
+"""Time per tick by stage: a plane in virtual time, fed from arrays by lines that lose packets, without a system call.
 
+    python -m bench.stages [--rows 1000,2000] [--loss 0.01] [--json]
+
+Each stage is told without those that it calls, so that they add up to `tick`. What the kernel takes for receiving and
+sending is what `bench.media` finds beyond it.
+"""
+
+import argparse
+import json
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.show import lines
+from sipagent.rtp import packet
 from sipagent.rtp.concealer import PitchConcealer
 from sipagent.rtp.control import Codec, OpenRow, SetStream
 from sipagent.rtp.options import MediaOptions
@@ -16,10 +26,11 @@ from sipagent.rtp.plane import MediaPlane
 from sipagent.rtp.sockets import RowSockets
 from sipagent.rtp.table import CallTable
 
-TICK_NS = 5_000_000
-TICKS = 400
-PHASES = 4
-EVENTS = ((101, 8000),)
+TICK_NS: Final = 5_000_000
+TICKS: Final = 400
+PHASES: Final = 4
+EVENTS: Final = ((101, 8000),)
+LOSS: Final = 0.01
 
 
 class _ArrayIo:
@@ -28,8 +39,10 @@ class _ArrayIo:
     name = "arrays"
     more = False
 
-    def __init__(self, packets: NDArray[np.uint8]) -> None:
+    def __init__(self, packets: NDArray[np.uint8], loss: float) -> None:
         rows = len(packets)
+        self._loss = loss
+        self._random = np.random.default_rng(2)
         self._data = np.zeros((rows, MAX_PACKET), np.uint8)
         self._data[:, 0] = 0x80
         self._data[:, 8:12].view(">u4")[:, 0] = np.arange(rows) + 1
@@ -43,6 +56,7 @@ class _ArrayIo:
 
     def receive(self) -> list[Batch]:
         rows = self._groups[self.tick % PHASES]
+        rows = rows[self._random.random(len(rows)) >= self._loss]
         number = self.tick // PHASES
         self.tick += 1
         self._data[rows, 2:4] = (number >> 8 & 255, number & 255)
@@ -77,57 +91,109 @@ class _NoSockets:
     def close_all(self) -> None: ...
 
 
-def stages(rows: int) -> dict[str, float]:
-    """Mean µs per tick of each stage with `rows` calls talking both ways; the kernel's part is not in it."""
+class _Stopwatch:
+    """Processor time by stage, in ns, without what other stages took within."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, int] = defaultdict(int)
+        self._within: list[int] = []
+        self._before: list[tuple[Any, str, Callable[..., Any]]] = []
+
+    def watch(self, owner: Any, name: str, stage: str) -> None:
+        """Time the calls of `owner.name`."""
+        inner = getattr(owner, name)
+        self._before.append((owner, name, inner))
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            begin = time.thread_time_ns()
+            self._within.append(0)
+            try:
+                return inner(*arguments, **named)
+            finally:
+                took = time.thread_time_ns() - begin
+                self.spent[stage] += took - self._within.pop()
+                if self._within:
+                    self._within[-1] += took
+
+        setattr(owner, name, timed)
+
+    def put_back(self) -> None:
+        """Leave everything as it was."""
+        for owner, name, inner in reversed(self._before):
+            setattr(owner, name, inner)
+
+
+def stages(rows: int, loss: float = LOSS) -> dict[str, float]:
+    """Mean µs per tick of each stage with `rows` calls talking both ways, the largest first."""
     table, _ = CallTable.create(rows)
     table.tx_gain[:] = 1.0
-    options = MediaOptions(rows=rows)
     plane = MediaPlane(
-        table, options, cast(RowSockets, _NoSockets()), _ArrayIo, PitchConcealer(table), lambda event: None
+        table,
+        MediaOptions(rows=rows),
+        cast(RowSockets, _NoSockets()),
+        lambda packets: _ArrayIo(packets, loss),
+        PitchConcealer(table),
+        lambda event: None,
     )
     codec = Codec(0, "PCMU", 8000, 8000)
     for row in range(rows):
         plane.handle(OpenRow(row, 1), 0)
         plane.handle(SetStream(row, 1, "192.0.2.1", 4000, codec, (codec,), telephone_event=EVENTS), 0)
-    spent: dict[str, int] = defaultdict(int)
+    watch = _Stopwatch()
     receiver, sender = plane.receiver, plane.sender
-    everything = _timed(plane, "tick", "tick", spent)
     for owner, name, stage in (
-        (plane.io, "receive", "copy in"),
-        (receiver, "receive", "receive"),
-        (receiver, "_continue", "of it: in order"),
-        (receiver.delay, "observe", "of it: delay, jitter"),
-        (plane.timeline, "append", "of it: into the ring"),
+        (plane, "tick", "other"),
+        (plane.io, "receive", "receive"),
+        (packet, "parse", "parse"),
+        (receiver._in_order, "match", "parse"),
+        (plane._turns, "take", "order"),
+        (receiver, "_examine", "order"),
+        (receiver, "receive", "order"),
+        (plane.timeline, "append", "into the ring"),
         (receiver, "fill", "gaps"),
-        (plane._concealer, "on_tick", "noise floor"),
-        (sender, "compose", "send"),
-        (sender, "_speak", "of it: speech, gain, mix"),
+        (plane.timeline, "fill", "conceal"),
+        (receiver.delay, "observe", "jitter"),
         (plane._codecs, "decode", "decode"),
-        (plane._codecs, "encode", "encode"),
-        (plane, "_look_round", "gauges"),
-        (plane._meters, "on_tick", "levels"),
-        (plane._reports, "on_tick", "RTCP"),
+        (plane._meters, "on_tick", "level"),
+        (plane._concealer, "on_tick", "noise floor"),
         (plane._digits, "on_tick", "tones"),
+        (plane._gauges, "update", "gauges"),
+        (plane._reports, "on_tick", "RTCP"),
+        (sender, "compose", "header"),
+        (sender, "_go_on", "speech"),
+        (sender, "_speak", "speech"),
+        (plane._codecs, "encode", "encode"),
+        (plane, "_send", "send"),
     ):
-        _timed(owner, name, stage, spent)
-    for tick in range(1, TICKS + 1):
-        table.tx_head[:] = table.tx_read + 800
-        everything(tick, tick * TICK_NS)
-        if tick == TICKS // 4:
-            spent.clear()
-    measured = {stage: round(total / 1000 / (TICKS - TICKS // 4), 1) for stage, total in spent.items()}
-    return dict(sorted(measured.items(), key=lambda item: -item[1]))
+        watch.watch(owner, name, stage)
+    try:
+        for tick in range(1, TICKS + 1):
+            table.tx_head[:] = table.tx_read + 800
+            plane.tick(tick, tick * TICK_NS)
+            if tick == TICKS // 4:
+                watch.spent.clear()
+    finally:
+        watch.put_back()
+    per_tick = {stage: total / 1000 / (TICKS - TICKS // 4) for stage, total in watch.spent.items()}
+    largest = sorted(per_tick.items(), key=lambda item: -item[1])
+    return {"tick": round(sum(per_tick.values()), 1)} | {stage: round(spent, 1) for stage, spent in largest}
 
 
-def _timed(owner: Any, name: str, stage: str, spent: dict[str, int]) -> Callable[..., Any]:
-    inner = getattr(owner, name)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", default="1000,2000", help="numbers of calls, with commas")
+    parser.add_argument("--loss", type=float, default=LOSS, help="share of the packets")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    arguments = parser.parse_args()
+    counts = [int(count) for count in arguments.rows.split(",")]
+    by_rows = {rows: stages(rows, arguments.loss) for rows in counts}
+    table = [
+        {"stage": stage} | {f"{rows} rows, µs": by_rows[rows].get(stage, 0.0) for rows in counts}
+        for stage in by_rows[counts[-1]]
+    ]
+    figures = {"loss": arguments.loss, "us_per_tick": table}
+    print(json.dumps(figures) if arguments.json else "\n".join(lines(figures)))
 
-    def timed(*arguments: Any) -> Any:
-        begin = time.thread_time_ns()
-        try:
-            return inner(*arguments)
-        finally:
-            spent[stage] += time.thread_time_ns() - begin
 
-    setattr(owner, name, timed)
-    return timed
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy import fft
 from numpy.typing import NDArray
 
 from sipagent.codecs.level import root_mean_square
@@ -59,8 +60,8 @@ def generate(
         size = 1 << (samples + _RESPONSE - 1).bit_length()
         # Every packet is its own piece of a stationary noise: the warm-up is cut off, and no filter state is kept.
         white = _draw(rows, samples + _RESPONSE, random)
-        spectrum = np.fft.rfft(white, size) * np.fft.rfft(response, size)
-        noise = np.fft.irfft(spectrum, size)[:, _RESPONSE : _RESPONSE + samples].astype(np.float32)
+        spectrum = fft.rfft(white, size) * fft.rfft(response, size)
+        noise = fft.irfft(spectrum, size)[:, _RESPONSE : _RESPONSE + samples].astype(np.float32)
     gain = np.where(level_dbov <= -127, np.float32(0), root_mean_square(level_dbov))
     return np.clip(np.rint(noise * gain[:, None]), -32768, 32767).astype(np.int16)
 

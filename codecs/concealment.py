@@ -16,6 +16,7 @@ import functools
 from typing import Final
 
 import numpy as np
+from numpy import fft
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
@@ -218,8 +219,8 @@ def linear_predictor(pcm: NDArray[np.float32]) -> NDArray[np.float32]:
     samples = pcm.shape[1]
     weighted = pcm * _end_window(samples)
     size = 1 << (samples + ORDER).bit_length()
-    power = np.abs(np.fft.rfft(weighted, size)) ** 2
-    correlation = np.fft.irfft(power, size)[:, : ORDER + 1].astype(np.float64) * _LAG_WINDOW
+    power = np.abs(fft.rfft(weighted, size)) ** 2
+    correlation = fft.irfft(power, size)[:, : ORDER + 1].astype(np.float64) * _LAG_WINDOW
     correlation[:, 0] += 1  # no division by zero
     predictor = np.ones((len(pcm), ORDER + 1), np.float32)
     predictor[:, 1:] = -np.linalg.solve(correlation[:, _TOEPLITZ], correlation[:, 1:, None])[:, :, 0]
@@ -239,7 +240,7 @@ def ring_out(past: NDArray[np.float32], predictor: NDArray[np.float32], samples:
     The past is turned into the input that would have the same effect, and filtered by division of the spectra.
     """
     reach = 4 * ORDER
-    response = np.fft.irfft(np.fft.rfft(past, reach) * np.fft.rfft(predictor, reach), reach)
+    response = fft.irfft(fft.rfft(past, reach) * fft.rfft(predictor, reach), reach)
     size = 512  # the filter has died away by then: its poles lie within 0.994
-    spectrum = np.fft.rfft(-response[:, ORDER : 2 * ORDER], size) / np.fft.rfft(predictor, size)
-    return np.fft.irfft(spectrum, size)[:, :samples].astype(np.float32)
+    spectrum = fft.rfft(-response[:, ORDER : 2 * ORDER], size) / fft.rfft(predictor, size)
+    return fft.irfft(spectrum, size)[:, :samples].astype(np.float32)

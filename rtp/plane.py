@@ -121,6 +121,7 @@ class MediaPlane:
             emit,
         )
         self._silences_told = np.zeros(table.rows, np.int64)
+        self._floods_told = np.zeros(table.rows, np.bool_)
         self._tick = self._now_ns = 0
         self._handlers: dict[type, Callable[..., None]] = {
             OpenRow: self._open,
@@ -237,6 +238,7 @@ class MediaPlane:
         if not len(active):
             return
         self.receiver.count(active)
+        self._tell_floods(active)
         listening = active[self.receiver.receiving[active]]
         last = np.maximum(table.rx_last_ns[listening], self._far_ends.media_since_ns[listening])
         silent_ms = (now_ns - last) // 1_000_000
@@ -248,6 +250,14 @@ class MediaPlane:
             refused = int(table.counters[row, COUNTER["dropped_source"]])
             self._emit(NoMedia(row, int(table.generation[row]), silent, refused))
             self._silences_told[row] = 1 + (silent - self._options.no_media_ms) // 1000
+
+    def _tell_floods(self, active: Rows) -> None:
+        flooded = (self.table.counters[active, COUNTER["dropped_flood"]] > 0) & ~self._floods_told[active]
+        for row in active[flooded].tolist():
+            self._floods_told[row] = True
+            host, port = self._far_ends.remote(row) or ("nowhere", 0)
+            problem = f"more packets than a call has come from {host}:{port}: the rest is dropped"
+            self._emit(MediaProblem(problem, row, int(self.table.generation[row])))
 
     def _update_gauges(self, tick: int) -> None:
         rows = np.arange(tick // SLOW_TICKS % GAUGE_TURNS, self.table.rows, GAUGE_TURNS)
@@ -296,6 +306,7 @@ class MediaPlane:
         if command.resumed_ms > 0:
             self._pass_over(row, command.resumed_ms * command.rate_hz // 1000)
         self._silences_told[row] = 0
+        self._floods_told[row] = False
         stale = self._sockets.open(row)
         table.plane[PLANE_COUNTER["stray_packets"]] += stale
         table.generation[row] = command.generation

@@ -8,6 +8,7 @@ one, the fit tells (`echo_fit`).
 from typing import Final
 
 import numpy as np
+from numpy import fft
 from numpy.typing import NDArray
 
 SEGMENT: Final = 2048  # received samples at 8 kHz that are looked at: 256 ms
@@ -30,11 +31,11 @@ def find(received: NDArray[np.float32], sent: NDArray[np.float32]) -> tuple[NDAr
     score = np.zeros(len(received), np.float32)
     for start in range(0, len(received), _CHUNK_ROWS):
         chunk = slice(start, start + _CHUNK_ROWS)
-        cross = np.fft.rfft(sent[chunk]) * np.fft.rfft(received[chunk], SPAN).conj()
+        cross = fft.rfft(sent[chunk]) * fft.rfft(received[chunk], SPAN).conj()
         cross *= (np.abs(cross) + 1e-3) ** -_WHITENING
         cross[:, :_LOWEST_BIN] = 0
         cross[:, _HIGHEST_BIN:] = 0
-        correlation = np.abs(np.fft.irfft(cross, SPAN)[:, :LAGS])
+        correlation = np.abs(fft.irfft(cross, SPAN)[:, :LAGS])
         peak = np.argmax(correlation, axis=1)
         lag[chunk] = LATE - peak
         rms = np.sqrt(np.einsum("nk,nk->n", correlation, correlation) / LAGS)

@@ -11,6 +11,7 @@ else talks as well, so that it needs no double-talk detector.
 from typing import Final
 
 import numpy as np
+from numpy import fft
 from numpy.typing import NDArray
 
 BLOCK: Final = 256  # one window of the network
@@ -38,7 +39,7 @@ class EchoFilter:
     def start(self, rows: Rows, path: F4) -> None:
         """Begin with the impulse responses `path` f4 [n, at most BLOCK]."""
         self._path[rows] = 0
-        self._path[rows, 0] = np.fft.rfft(path, 2 * BLOCK)
+        self._path[rows, 0] = fft.rfft(path, 2 * BLOCK)
         self._uncertainty[rows] = _UNCERTAINTY
         self._other[rows] = 0
 
@@ -78,8 +79,8 @@ class EchoFilter:
 
 
 def _spectrum(samples: F4) -> NDArray[np.complex64]:
-    return np.fft.rfft(samples).astype(np.complex64, copy=False)
+    return fft.rfft(samples).astype(np.complex64, copy=False)
 
 
 def _samples(spectrum: NDArray[np.complex64]) -> F4:
-    return np.fft.irfft(spectrum).astype(np.float32, copy=False)
+    return fft.irfft(spectrum).astype(np.float32, copy=False)

@@ -3,6 +3,7 @@
 from typing import Final
 
 import numpy as np
+from numpy import fft, linalg
 from numpy.typing import NDArray
 
 from sipagent.rtp.vad.echo_delay import SEGMENT
@@ -23,18 +24,18 @@ def fit(received: F4, sent: F4) -> tuple[F4, F4]:
     through tap 0.
     """
     wide = sent.astype(np.float64)
-    spectrum = np.fft.rfft(wide, _SIZE)
+    spectrum = fft.rfft(wide, _SIZE)
     gram = _gram(wide, _correlation(wide[:, TAPS - 1 :], spectrum))
     diagonal = np.einsum("ntt->nt", gram)
     diagonal += _LOADING * diagonal.mean(axis=1, keepdims=True) + _NOISE * SEGMENT / 16
-    path = np.linalg.solve(gram, _correlation(received, spectrum)[..., None])[..., 0]
-    echo = np.fft.irfft(np.fft.rfft(path, _SIZE) * spectrum, _SIZE)[:, TAPS - 1 : TAPS - 1 + SEGMENT]
+    path = linalg.solve(gram, _correlation(received, spectrum)[..., None])[..., 0]
+    echo = fft.irfft(fft.rfft(path, _SIZE) * spectrum, _SIZE)[:, TAPS - 1 : TAPS - 1 + SEGMENT]
     return path.astype(np.float32), (received - echo).astype(np.float32)
 
 
 def _correlation(samples: F4 | F8, spectrum: NDArray[np.complex128]) -> F8:
     """Sum over the segment of each sample times what was sent 0, 1 … TAPS - 1 samples before it: f8 [n, TAPS]."""
-    lags: F8 = np.fft.irfft(np.fft.rfft(samples, _SIZE).conj() * spectrum, _SIZE)[:, TAPS - 1 :: -1]
+    lags: F8 = fft.irfft(fft.rfft(samples, _SIZE).conj() * spectrum, _SIZE)[:, TAPS - 1 :: -1]
     return lags
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from sipagent.rtp.control import MediaProblem
 from sipagent.rtp.packet import Batch
 from sipagent.rtp.turns import MAX_HELD_UP, MAX_WAITING, TURNS, TURNS_OF_A_FLOOD, Turns, in_turns
 from tests.rtp.line import Line, marked, packets_heard, rtp
@@ -90,6 +91,8 @@ def test_a_far_end_that_floods_us_is_counted_and_costs_the_other_call_nothing() 
         line.tick()
     assert list(packets_heard(line, row=1))[-20:] == list(range(5, 25))
     assert line.counter("dropped_flood") > 20_000
+    (told,) = line.events_of(MediaProblem)
+    assert told.row == 0 and "192.0.2.1:4000" in told.problem
     assert line.counter("lost", row=1) == line.counter("concealed_samples", row=1) == 0
 
 
