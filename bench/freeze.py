@@ -17,8 +17,8 @@ from bench.loadgen import Compiled, generate, result
 from bench.rig import WARM_UP_S, Rig
 from sipagent.rtp.table import COUNTERS
 
-BEFORE_S: Final = 3.0
-AFTER_S: Final = 3.0
+BEFORE_S: Final = 1.0
+AFTER_S: Final = 2.0
 SETTLED_S: Final = 0.5  # after that: what was given up is counted by then
 BEHIND_MS: Final = 100.0  # of time on the slowest line: caught up
 SAMPLES_PER_MS: Final = 8

@@ -35,4 +35,4 @@ def test_a_plane_that_the_host_stopped_for_a_moment_has_lost_nothing_of_what_cam
     assert figures["dropped"] == {}
     assert figures["made_up_ms_per_call"] == 0
     assert figures["sequence_gaps"] == figures["timestamp_gaps"] == 0
-    assert figures["heard"] == figures["sent"] >= 40 * 50 * 6
+    assert figures["heard"] == figures["sent"] >= 40 * 50 * 3

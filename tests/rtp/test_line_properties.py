@@ -110,7 +110,7 @@ def test_any_datagrams_at_all_are_survived_and_the_line_runs_on(datagrams: list[
         assert (np.diff([packet.timestamp for packet in sent]) % 2**32 == 160).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_packets_that_are_nearly_right_are_survived(data: st.DataObject) -> None:
     line = Line().open(comfort_noise=13)
