@@ -14,10 +14,10 @@ import time
 from typing import Any, Final
 
 from bench.loadgen import Compiled, generate, result
-from bench.rig import WARM_UP_S, Rig
+from bench.rig import Rig
 from sipagent.rtp.table import COUNTERS
 
-BEFORE_S: Final = 1.0
+BEFORE_S: Final = 1.5
 AFTER_S: Final = 2.0
 SETTLED_S: Final = 0.5  # after that: what was given up is counted by then
 BEHIND_MS: Final = 100.0  # of time on the slowest line: caught up
@@ -30,8 +30,8 @@ def measure(calls: int, io: str, freeze_s: float) -> dict[str, Any]:
     rig = Rig(calls, io)
     try:
         rig.open_rows()
-        far = generate(compiled, calls, rig.far_port, rig.plane_port, BEFORE_S + freeze_s + AFTER_S, WARM_UP_S)
-        time.sleep(WARM_UP_S + BEFORE_S)
+        far = generate(compiled, calls, rig.far_port, rig.plane_port, BEFORE_S + freeze_s + AFTER_S, BEFORE_S)
+        time.sleep(BEFORE_S)
         before, head, begun = _counters(rig), rig.table.rx_head.copy(), time.monotonic()
         os.kill(rig.plane.pid or 0, signal.SIGSTOP)
         time.sleep(freeze_s)
