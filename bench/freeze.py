@@ -19,6 +19,7 @@ from sipagent.rtp.table import COUNTERS
 
 BEFORE_S: Final = 1.5
 AFTER_S: Final = 2.0
+COUNTED_S: Final = 0.3  # packets in order are counted ten times a second
 SETTLED_S: Final = 0.5  # after that: what was given up is counted by then
 BEHIND_MS: Final = 100.0  # of time on the slowest line: caught up
 SAMPLES_PER_MS: Final = 8
@@ -46,6 +47,7 @@ def measure(calls: int, io: str, freeze_s: float) -> dict[str, Any]:
         time.sleep(SETTLED_S)
         moved = {name: count - before[name] for name, count in _counters(rig).items()}
         measured = result(far)
+        time.sleep(COUNTED_S)
         heard = _counters(rig)["packets_received"]
     finally:
         rig.close()
