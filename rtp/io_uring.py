@@ -99,6 +99,7 @@ class UringIo:
         cancel["addr"] = self._receive_tag(np.array([row]))
         cancel["user_data"] = _CANCELLING
         self._ring.submit(cancel.view(np.uint64).reshape(1, SQE_WORDS))
+        self._starved = self._starved[self._starved != row]
         self._fd[row] = -1
         self._deaf += 1
         self._left = True

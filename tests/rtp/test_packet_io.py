@@ -177,6 +177,28 @@ def test_what_came_while_the_tick_was_held_up_is_told_of_and_received_in_order(
         rig.close()
 
 
+def test_a_row_that_moves_while_it_waits_for_buffers_listens_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(io_uring, "BUFFERS", 32)
+    try:
+        rig = Rig(UringIo)
+    except OSError as error:
+        pytest.skip(f"this kernel or container gives us no io_uring: {error}")
+    armed: list[int] = []
+    arm = UringIo._arm
+    monkeypatch.setattr(UringIo, "_arm", lambda io, rows: (armed.extend(rows.tolist()), arm(io, rows))[-1])
+    try:
+        for number in range(40):
+            rig.say(0, rtp(number, 0))
+        rig.io.receive()
+        assert rig.io.more
+        rig.connect(0, FIRST + 20)
+        while rig.io.more:
+            rig.io.receive()
+        assert armed.count(0) == 1
+    finally:
+        rig.close()
+
+
 def test_epoll_takes_over_where_io_uring_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(entries: int, completions: int) -> None:
         raise PermissionError(1, "io_uring is disabled")
