@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from bench.loadgen import Compiled, generate, result
 from bench.rig import Rig
+from bench.show import lines
 from sipagent.rtp.table import COUNTERS
 
 BEFORE_S: Final = 1.5
@@ -80,11 +81,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     arguments = parser.parse_args()
     figures = measure(arguments.calls, arguments.io, arguments.freeze)
-    if arguments.json:
-        print(json.dumps(figures))
-        return
-    for name, value in figures.items():
-        print(f"{name:20} {value}")
+    print(json.dumps(figures) if arguments.json else "\n".join(lines(figures)))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ class _ArrayIo:
     """PacketIo that receives a ready batch and sends to nobody."""
 
     name = "arrays"
-    more = False
+    waiting: NDArray[np.intp] = np.zeros(0, np.intp)
 
     def __init__(self, packets: NDArray[np.uint8], loss: float) -> None:
         rows = len(packets)

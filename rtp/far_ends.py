@@ -22,6 +22,7 @@ from sipagent.rtp.rtcp_packet import FIRST_TYPE, LAST_TYPE
 from sipagent.rtp.sockets import Datagram, RowSockets
 from sipagent.rtp.srtp import SrtpRows
 from sipagent.rtp.table import COUNTER, CallTable
+from sipagent.rtp.turns import Turns
 
 
 class FarEnds:
@@ -33,6 +34,7 @@ class FarEnds:
         latch_packets: int,
         sockets: RowSockets,
         io: PacketIo,
+        turns: Turns,
         receiver: Receiver,
         srtp: SrtpRows,
         report_path: ReportPath,
@@ -44,6 +46,7 @@ class FarEnds:
         self._latch_packets = latch_packets
         self._sockets = sockets
         self._io = io
+        self._turns = turns
         self._receiver = receiver
         self._srtp = srtp
         self._report_path = report_path
@@ -73,6 +76,7 @@ class FarEnds:
         if not (is_usable(command) and moved):
             return True
         self._offered[row] = offered
+        self._turns.forget(row)
         connected = self._connect(row, offered)
         self._receiver.follow_anyone(row)
         return connected
@@ -92,6 +96,7 @@ class FarEnds:
         self._report_path.forget(row)
         self._policies.pop(row, None)
         self._offered.pop(row, None)
+        self._turns.forget(row)
         self._io.remove(row)
         self._sockets.close(row)
 

@@ -15,7 +15,7 @@ class PacketIo(Protocol):
     """Moves datagrams between connected sockets and arrays. Errors of single packets are counted, never raised."""
 
     name: str
-    more: bool  # waits than the last `receive` took: we were held up, or somebody floods us
+    waiting: Rows  # of which more is in the kernel than the last `receive` took: we were held up, or one floods us
 
     def add(self, row: int, sock: socket.socket) -> None:
         """Receive from and send to `sock` for `row` from now on, instead of the socket before."""

@@ -13,6 +13,7 @@ from sipagent.rtp.packet import MAX_PACKET, Batch
 Rows = NDArray[np.intp]
 
 BATCH: Final = 4096
+_NO_ROWS: Final = np.zeros(0, np.intp)
 PASSES: Final = 8  # of one packet per socket and tick: a burst is taken in order, and cannot hold the tick up
 
 
@@ -33,7 +34,7 @@ class EpollIo:
         self._send: list[Callable[[memoryview], int]] = [_nowhere] * rows
         self._length = np.full(rows, packets.shape[1], np.int64)
         self._errors: list[int] = []
-        self.more = False
+        self.waiting = _NO_ROWS
 
     def add(self, row: int, sock: socket.socket) -> None:
         """Register the socket with epoll."""
@@ -57,7 +58,7 @@ class EpollIo:
         rows: list[int] = []
         lengths: list[int] = []
         count = 0
-        self.more = True
+        ready: list[tuple[int, int]] = []
         for _ in range(PASSES):
             if count == BATCH:
                 break
@@ -72,8 +73,9 @@ class EpollIo:
                 lengths.append(length)
                 count += 1
             if not ready:
-                self.more = False
                 break
+        still = self._poll.poll(0) if ready else []
+        self.waiting = np.array([receive[fd][0] for fd, _event in still], np.intp) if still else _NO_ROWS
         if not count:
             return []
         return [Batch(np.array(rows, np.intp), self._buffer[:count], np.array(lengths, np.int64))]

@@ -66,8 +66,7 @@ class UringIo:
         self._packets = packets  # kept alive: the kernel reads from it
         self._taken: list[NDArray[np.int32]] = []  # buffers whose datagrams have been copied
         self._held = 0
-        self._starved = _NO_ROWS  # rows whose receive ended since there was no buffer
-        self.more = False
+        self.waiting = _NO_ROWS  # rows whose receive ended since there was no buffer
         self._fd = np.full(rows, -1, np.int32)
         self._serial = np.zeros(rows, np.uint64)  # raised with each socket of a row
         self._errors: list[Rows] = []
@@ -99,7 +98,7 @@ class UringIo:
         cancel["addr"] = self._receive_tag(np.array([row]))
         cancel["user_data"] = _CANCELLING
         self._ring.submit(cancel.view(np.uint64).reshape(1, SQE_WORDS))
-        self._starved = self._starved[self._starved != row]
+        self.waiting = self.waiting[self.waiting != row]
         self._fd[row] = -1
         self._deaf += 1
         self._left = True
@@ -107,15 +106,14 @@ class UringIo:
     def receive(self) -> list[Batch]:
         """Take what the kernel has received; no system call per packet."""
         batches: list[Batch] = []
-        if len(self._starved):
-            starved, self._starved = self._starved, _NO_ROWS
+        if len(self.waiting):
+            starved, self.waiting = self.waiting, _NO_ROWS
             self._arm(starved)
         self._ring.poll(BUFFERS)
         done = self._ring.completions()
         if len(done):
             self._complete(done, batches)
-        self.more = len(self._starved) > 0
-        if self._held >= GIVE_BACK or self.more:
+        if self._held >= GIVE_BACK or len(self.waiting):
             self._give_back()
         return batches
 
@@ -137,7 +135,7 @@ class UringIo:
             current = tag == self._receive_tag(rows)
             over = ((flags & CQE_F_MORE) == 0) & current & (self._fd[rows] >= 0)
             starved = over & (result == -errno.ENOBUFS)
-            self._starved = np.concatenate([self._starved, rows[starved]])
+            self.waiting = np.concatenate([self.waiting, rows[starved]])
             self._arm(rows[over & ~starved])
             self._take((flags >> 16).view(np.int32)[filled & ~current])
             filled &= current

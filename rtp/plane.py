@@ -113,6 +113,7 @@ class MediaPlane:
             options.latch_packets,
             sockets,
             self.io,
+            self._turns,
             self.receiver,
             self._srtp,
             self._report_path,
@@ -172,12 +173,12 @@ class MediaPlane:
     def tick(self, tick: int, now_ns: int) -> Rows:
         """Do what is due in tick number `tick`; returns the rows that moved: received, sent, or were filled."""
         receiver = self.receiver
-        late = self.io.more or now_ns - self._now_ns > HELD_UP_NS
+        stopped = now_ns - self._now_ns > HELD_UP_NS
         self._tick, self._now_ns = tick, now_ns
         receiver.moved.fill(False)
         self._send(tick)
         came = self.io.receive()
-        for batch in self._turns.take(came, all_late=late or self.io.more):
+        for batch in self._turns.take(came, self.io.waiting, stopped=stopped):
             if self._srtp:
                 batch = self._srtp.unprotect(batch, now_ns)
             if self._capture:

@@ -20,6 +20,8 @@ TURNS_OF_A_FLOOD: Final = 1  # … and where more come than can wait: half a mil
 MAX_WAITING: Final = 256  # packets of one row that wait for the next ticks: five seconds in which we were stopped
 MAX_HELD_UP: Final = MAX_WAITING // TURNS + 8  # ticks; then it is a flood, and the clock of the row goes on
 
+_NO_ROWS: Final = np.zeros(0, np.intp)
+
 
 class Turns:
     """What has come and is not dealt with yet.
@@ -33,31 +35,37 @@ class Turns:
         self._held_up = held_up
         self._held_up_ticks = np.zeros(len(held_up), np.int64)
         self._waiting: Batch | None = None
+        self._in_kernel = _NO_ROWS  # rows of which the last tick had not taken all
+        self._behind = False  # somebody was, in the last tick
 
-    def take(self, came: list[Batch], *, all_late: bool = False) -> list[Batch]:
+    def take(self, came: list[Batch], in_kernel: Rows = _NO_ROWS, *, stopped: bool = False) -> list[Batch]:
         """What this tick deals with: of what waited and of what `came`, in the order of each row.
 
-        `all_late`: we were stopped, or more is in the kernel than was taken.
+        `in_kernel` are rows of which more is there than came; `stopped`: this tick begins so late that all are late.
         """
-        if self._waiting is None and not all_late and len(came) <= 1 and all(_each_row_once(batch) for batch in came):
-            self._hold_up(None)
+        late = stopped or self._waiting is not None or len(in_kernel) > 0 or len(self._in_kernel) > 0
+        if not late and len(came) <= 1 and all(_each_row_once(batch) for batch in came):
+            if self._behind:
+                self._hold_up(np.zeros(len(self._held_up), np.bool_))
             return came
-        behind = np.full(len(self._held_up), all_late)
+        behind = np.full(len(self._held_up), stopped)
+        behind[self._in_kernel] = behind[in_kernel] = True
+        self._in_kernel = in_kernel
         batches = came
         if self._waiting is not None:
             behind[self._waiting.rows] = True
             batches = [self._waiting, *came]
             self._waiting = None
-        taken = self._share(_join(batches), all_late=all_late) if batches else []
+        taken = self._share(_join(batches), stopped=stopped) if batches else []
         if self._waiting is not None:
             behind[self._waiting.rows] = True
         self._hold_up(behind)
         return taken
 
-    def _share(self, batch: Batch, *, all_late: bool) -> list[Batch]:
+    def _share(self, batch: Batch, *, stopped: bool) -> list[Batch]:
         rows, turn = batch.rows, _turns(batch.rows)
         turns = np.full(len(self._held_up), TURNS)
-        if not all_late:
+        if not stopped:
             turns[rows[turn >= TURNS + MAX_WAITING]] = TURNS_OF_A_FLOOD
         late = turn >= turns[rows]
         if late.any():
@@ -67,13 +75,16 @@ class Turns:
         taken = [np.flatnonzero((turn == number) & ~late) for number in range(min(TURNS, int(turn.max()) + 1))]
         return [batch.take(chosen) for chosen in taken if len(chosen)]
 
-    def _hold_up(self, behind: NDArray[np.bool_] | None) -> None:
-        if behind is not None:
-            self._held_up_ticks = np.where(behind, self._held_up_ticks + 1, 0)
-            self._held_up[:] = behind & (self._held_up_ticks <= MAX_HELD_UP)
-        elif self._held_up_ticks.any():
-            self._held_up_ticks.fill(0)
-            self._held_up.fill(False)
+    def forget(self, row: int) -> None:
+        """The row goes to another far end, or its call is over: what waits is not heard any more."""
+        if self._waiting is not None:
+            others = np.flatnonzero(self._waiting.rows != row)
+            self._waiting = self._waiting.take(others) if len(others) else None
+
+    def _hold_up(self, behind: NDArray[np.bool_]) -> None:
+        self._behind = bool(behind.any())
+        self._held_up_ticks = np.where(behind, self._held_up_ticks + 1, 0)
+        self._held_up[:] = behind & (self._held_up_ticks <= MAX_HELD_UP)
 
 
 def in_turns(batch: Batch) -> Iterator[Batch]:

@@ -68,7 +68,7 @@ class WireIo:
     """PacketIo onto lists."""
 
     name = "wire"
-    more = False
+    waiting: NDArray[np.intp] = np.zeros(0, np.intp)
 
     def __init__(self, packets: NDArray[np.uint8]) -> None:
         self._packets = packets

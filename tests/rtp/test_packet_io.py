@@ -168,7 +168,7 @@ def test_what_came_while_the_tick_was_held_up_is_told_of_and_received_in_order(
             for row in range(4):
                 rig.say(row, rtp(number, row))
         got = []
-        while not got or rig.io.more:
+        while not got or len(rig.io.waiting):
             got += [packet for batch in rig.io.receive() for packet in unpack(batch)]
         assert len(got) == 160
         for row in range(4):
@@ -190,9 +190,9 @@ def test_a_row_that_moves_while_it_waits_for_buffers_listens_once(monkeypatch: p
         for number in range(40):
             rig.say(0, rtp(number, 0))
         rig.io.receive()
-        assert rig.io.more
+        assert rig.io.waiting.tolist() == [0]
         rig.connect(0, FIRST + 20)
-        while rig.io.more:
+        while len(rig.io.waiting):
             rig.io.receive()
         assert armed.count(0) == 1
     finally:

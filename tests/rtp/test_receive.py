@@ -314,7 +314,7 @@ def test_what_waits_in_the_kernel_is_not_given_up_but_a_flood_does_not_hold_the_
     line = Line().open()
     talk(line, flow(list(range(20))))
     head = int(line.table.rx_head[0])
-    line.io.more = True
+    line.io.waiting = np.array([0])
     line.tick(MAX_HELD_UP)
     assert line.table.rx_head[0] == head
     line.tick()

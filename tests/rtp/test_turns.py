@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sipagent.rtp.control import MediaProblem
+from sipagent.rtp.control import CloseRow, MediaProblem
 from sipagent.rtp.packet import Batch
 from sipagent.rtp.turns import MAX_HELD_UP, MAX_WAITING, TURNS, TURNS_OF_A_FLOOD, Turns, in_turns
 from tests.rtp.line import Line, marked, packets_heard, rtp
@@ -60,7 +60,7 @@ def test_a_flood_is_dropped_and_counted_for_the_row_that_it_came_to() -> None:
 def test_what_came_while_we_were_stopped_is_no_flood() -> None:
     dropped = np.zeros(4, np.uint64)
     turns = Turns(dropped, np.zeros(4, np.bool_))
-    taken = turns.take([batch([3] * 2 * MAX_WAITING)], all_late=True)
+    taken = turns.take([batch([3] * 2 * MAX_WAITING)], stopped=True)
     assert sum(map(len, taken)) == TURNS
     assert dropped[3] == MAX_WAITING - TURNS
     assert sum(map(len, turns.take([batch([3])]))) == TURNS
@@ -75,7 +75,7 @@ def test_rows_that_wait_are_held_up_until_all_is_dealt_with_but_not_for_as_long_
         turns.take([])
         seen.append(held_up.tolist())
     assert seen == [[False, True, False, False]] * 3 + [[False] * 4]
-    turns.take([], all_late=True)
+    turns.take([], stopped=True)
     assert held_up.all()
     for _ in range(MAX_HELD_UP + 1):
         turns.take([batch([3] * 3 * TURNS)])
@@ -103,3 +103,29 @@ def test_what_a_line_brings_at_once_is_heard_whole(packets: int) -> None:
     line.tick(20)
     assert line.counter("packets_received") == packets
     assert line.counter("dropped_flood") == 0
+
+
+def test_one_far_end_that_keeps_the_kernel_busy_holds_nobody_else_up() -> None:
+    held_up = np.zeros(4, np.bool_)
+    turns = Turns(np.zeros(4, np.uint64), held_up)
+    turns.take([batch([0, 1, 2])], np.array([1]))
+    assert held_up.tolist() == [False, True, False, False]
+    turns.take([batch([0])])  # what it had left is dealt with in this one
+    assert held_up.tolist() == [False, True, False, False]
+    turns.take([])
+    assert not held_up.any()
+
+
+def test_what_waits_is_not_heard_by_the_next_call_nor_from_the_next_far_end() -> None:
+    line = Line().open()
+    line.arrive(*(rtp(number, 160 * number, marked(7)) for number in range(5 * TURNS)))
+    line.tick()
+    line.do(CloseRow(0, 1))
+    line.open(generation=2)
+    line.tick(10)
+    assert line.counter("packets_received") == 0
+    line.arrive(*(rtp(number, 160 * number, marked(7)) for number in range(5 * TURNS)))
+    line.tick()
+    line.stream(generation=2, remote_port=4002)
+    line.tick(10)
+    assert line.counter("packets_received") == TURNS
