@@ -83,6 +83,9 @@ class _NoSockets:
     def receive(self) -> list[Any]:
         return []
 
+    def take_dropped(self, rows: NDArray[np.intp]) -> NDArray[np.uint64]:
+        return np.zeros(len(rows), np.uint64)
+
     def send_control(self, row: int, data: bytes, remote: tuple[str, int]) -> bool:
         return True
 

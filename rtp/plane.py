@@ -43,6 +43,7 @@ from sipagent.rtp.latch import Address
 from sipagent.rtp.meters import Meters
 from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.playback import Playback
+from sipagent.rtp.problems import Problems
 from sipagent.rtp.receive import Receiver
 from sipagent.rtp.report_path import ReportPath
 from sipagent.rtp.rtcp import ControlReports
@@ -122,7 +123,8 @@ class MediaPlane:
             emit,
         )
         self._silences_told = np.zeros(table.rows, np.int64)
-        self._floods_told = np.zeros(table.rows, np.bool_)
+        self._problems = Problems(table, self._far_ends.remote, emit)
+        self._dropped_kernel = table.counters[:, COUNTER["dropped_kernel"]]
         self._tick = self._now_ns = 0
         self._handlers: dict[type, Callable[..., None]] = {
             OpenRow: self._open,
@@ -239,7 +241,7 @@ class MediaPlane:
         if not len(active):
             return
         self.receiver.count(active)
-        self._tell_floods(active)
+        self._problems.look_round(active)
         listening = active[self.receiver.receiving[active]]
         last = np.maximum(table.rx_last_ns[listening], self._far_ends.media_since_ns[listening])
         silent_ms = (now_ns - last) // 1_000_000
@@ -252,18 +254,11 @@ class MediaPlane:
             self._emit(NoMedia(row, int(table.generation[row]), silent, refused))
             self._silences_told[row] = 1 + (silent - self._options.no_media_ms) // 1000
 
-    def _tell_floods(self, active: Rows) -> None:
-        flooded = (self.table.counters[active, COUNTER["dropped_flood"]] > 0) & ~self._floods_told[active]
-        for row in active[flooded].tolist():
-            self._floods_told[row] = True
-            host, port = self._far_ends.remote(row) or ("nowhere", 0)
-            problem = f"more packets than a call has come from {host}:{port}: the rest is dropped"
-            self._emit(MediaProblem(problem, row, int(self.table.generation[row])))
-
     def _update_gauges(self, tick: int) -> None:
         rows = np.arange(tick // SLOW_TICKS % GAUGE_TURNS, self.table.rows, GAUGE_TURNS)
         rows = rows[self.table.active[rows] != 0]
         if len(rows):
+            self._dropped_kernel[rows] += self._sockets.take_dropped(rows)
             self._gauges.update(rows)
 
     # ---- commands
@@ -307,7 +302,7 @@ class MediaPlane:
         if command.resumed_ms > 0:
             self._pass_over(row, command.resumed_ms * command.rate_hz // 1000)
         self._silences_told[row] = 0
-        self._floods_told[row] = False
+        self._problems.open(row)
         stale = self._sockets.open(row)
         table.plane[PLANE_COUNTER["stray_packets"]] += stale
         table.generation[row] = command.generation
@@ -383,7 +378,9 @@ class MediaPlane:
 
     def _close(self, command: CloseRow, now_ns: int) -> None:
         row, table = command.row, self.table
-        self._gauges.update(np.array([row]))
+        one = np.array([row])
+        self._dropped_kernel[one] += self._sockets.take_dropped(one)
+        self._gauges.update(one)
         self._release(row)
         self._emit(
             RowClosed(

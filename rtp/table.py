@@ -53,6 +53,7 @@ COUNTERS: Final = (
     "dropped_replay",
     "dropped_full",  # arrived while no slot was free
     "dropped_flood",  # a far end sent more than one may
+    "dropped_kernel",  # came while the buffers of the row's sockets were full
     "reordered",
     "ssrc_changes",
     "latches",
