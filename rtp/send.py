@@ -19,7 +19,8 @@ from sipagent.rtp.formats import WIDE, Codecs, Kind
 from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.packet import HEADER
 from sipagent.rtp.ring import RingColumn
-from sipagent.rtp.table import COUNTER, FAR_END, MARKS, CallTable
+from sipagent.rtp.table import COUNTER, FAR_END, MARKS, TX_RING, CallTable
+from sipagent.rtp.worker_columns import bounded_gain, mend
 
 Rows = NDArray[np.intp]
 
@@ -162,6 +163,7 @@ class Sender:
     def drop_speech(self, row: int) -> None:
         """Flush what a worker has queued, without its asking."""
         table = self._table
+        mend(table, np.array([row]))
         table.tx_flush_at[row] = table.tx_read[row]
         table.tx_read[row] = table.tx_head[row]
         table.tx_flush_done[row] = max(int(table.tx_head[row]), int(table.tx_flush_to[row]))
@@ -339,7 +341,7 @@ class Sender:
         """Carry out flushes; what is left of the speech fades out in the ramp: (indices into rows, i4[k, samples])."""
         table = self._table
         to = table.tx_flush_to[rows]
-        asked = to > table.tx_flush_done[rows]
+        asked = (to > table.tx_flush_done[rows]) & (to <= start + TX_RING)
         if not asked.any():
             return None
         index = np.flatnonzero(asked)
@@ -373,6 +375,7 @@ class Sender:
         now = self._gain[rows]
         if ((goal == 1.0) & (now == 1.0)).all():
             return pcm
+        goal = bounded_gain(goal)
         self._gain[rows] = goal
         index = np.flatnonzero(talking & ((goal != 1.0) | (now != 1.0)))
         if len(index):
@@ -398,13 +401,14 @@ class Sender:
     def _pass_marks(self, rows: Rows, start: NDArray[np.int64], count: NDArray[np.int64]) -> None:
         """Note the call time at which marks left; a mark on speech that was flushed passes with the flush."""
         table = self._table
-        while True:
+        for _ in range(MARKS):
             done = table.mark_done[rows]
             position = table.mark_position[rows, done & (MARKS - 1)]
-            passed = (done < table.mark_count[rows]) & (position <= start + count)
+            waiting = table.mark_count[rows] - done
+            passed = (waiting > 0) & (waiting <= MARKS) & (position <= start + count)
             if not passed.any():
                 return
             rows, start, count, done, position = (part[passed] for part in (rows, start, count, done, position))
-            clock = table.tx_clock[rows] + np.maximum(position - start, 0)
+            clock = table.tx_clock[rows] + np.maximum(position, start) - start
             table.mark_clock[rows, done & (MARKS - 1)] = clock
             table.mark_done[rows] = done + 1

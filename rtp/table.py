@@ -1,6 +1,7 @@
 """The call table: one segment of shared memory per media plane, in which every call is a row.
 
-Every plane maps the same segment. Each column has exactly one writer, named below; everybody may read.
+Every plane maps the same segment. Each column has exactly one writer, named below; everybody may read. (But for one
+case: what a worker wrote and cannot have meant, the media plane puts right, see `worker_columns`.)
 Positions are 64-bit sample counters that only grow, in samples of the row's own `rate_hz`; a ring index is
 `position & (RING - 1)`. A reader that finds `head - position > RING` has been lapped and skips to `head - RING`.
 
