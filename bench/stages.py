@@ -28,7 +28,7 @@ from sipagent.rtp.table import CallTable
 
 TICK_NS: Final = 5_000_000
 TICKS: Final = 400
-PHASES: Final = 4
+PHASES: Final = 2  # packets come each 20 ms, and are taken each 10
 EVENTS: Final = ((101, 8000),)
 LOSS: Final = 0.01
 
@@ -172,7 +172,7 @@ def stages(rows: int, loss: float = LOSS) -> dict[str, float]:
     try:
         for tick in range(1, TICKS + 1):
             table.tx_head[:] = table.tx_read + 800
-            plane.tick(tick, tick * TICK_NS)
+            plane.tick(tick, tick * TICK_NS, receives=plane.receives(tick))
             if tick == TICKS // 4:
                 watch.spent.clear()
     finally:

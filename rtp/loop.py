@@ -134,7 +134,7 @@ def run_loop(plane: MediaPlane, channel: ControlChannel, waker: Waker, tick_ms: 
             tick += skipped
             plane.table.plane[PLANE_COUNTER["skipped_ticks"]] += skipped
         pacing.began(late_ns, now_ns)
-        waker.wake(tick, plane.tick(tick, now_ns))
+        waker.wake(tick, plane.tick(tick, now_ns, receives=plane.receives(tick)))
         channel.flush()
         begun_ns = monotonic_ns()
         while (command := channel.receive()) is not None:

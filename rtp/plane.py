@@ -125,7 +125,7 @@ class MediaPlane:
         self._silences_told = np.zeros(table.rows, np.int64)
         self._problems = Problems(table, self._far_ends.remote, emit)
         self._dropped_kernel = table.counters[:, COUNTER["dropped_kernel"]]
-        self._tick = self._now_ns = 0
+        self._tick = self._now_ns = self._received_tick = 0
         self._handlers: dict[type, Callable[..., None]] = {
             OpenRow: self._open,
             SetStream: self._set_stream,
@@ -162,23 +162,27 @@ class MediaPlane:
         self._capture.hand_over()
 
     def next_tick(self, tick: int) -> int:
-        """The tick after `tick` in which there is something to do.
-
-        Packets are taken when workers are woken, and else only with those that are sent: for a hundred rows a tick
-        costs little more than for one.
-        """
+        """The tick after `tick` in which there is something to do."""
         following = tick + 1
-        if following % WAKE_TICKS == 0 or self.receiver.behind or self.sender.due.min() <= following:
-            return following
-        return following + 1
+        return following if self.receives(following) or self.sender.due.min() <= following else following + 1
 
-    def tick(self, tick: int, now_ns: int) -> Rows:
+    def receives(self, tick: int) -> bool:
+        """Whether packets are taken, and gaps filled, in `tick`: when workers are woken, or when we are behind.
+
+        It costs much the same for a few rows as for a hundred.
+        """
+        return tick % WAKE_TICKS == 0 or tick - self._received_tick >= WAKE_TICKS or self.receiver.behind
+
+    def tick(self, tick: int, now_ns: int, *, receives: bool = True) -> Rows:
         """Do what is due in tick number `tick`; returns the rows that moved: received, sent, or were filled."""
         receiver = self.receiver
         stopped = now_ns - self._now_ns > HELD_UP_NS
         self._tick, self._now_ns = tick, now_ns
         receiver.moved.fill(False)
         self._send(tick)
+        if not receives:
+            return receiver.moved.nonzero()[0]
+        self._received_tick = tick
         came = self.io.receive()
         for batch in self._turns.take(came, self.io.waiting, stopped=stopped):
             if self._srtp:
