@@ -107,6 +107,7 @@ class Sender:
         self._gain[row] = 1.0
         self._spoke_until[row] = -NEVER
         self.drop_speech(row)
+        self._table.tx_pcm[row] = 0  # a worker may announce what it has not written
 
     def set_format(
         self, row: int, kind: Kind, payload_type: int, clock_rate_hz: int, ptime_ms: int, *, sending: bool, tick: int

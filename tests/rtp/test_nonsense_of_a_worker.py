@@ -213,3 +213,15 @@ def test_a_worker_that_announces_more_than_the_ring_holds_is_silent_within_a_ten
     before = len(line.sent())
     line.run_ms(1000)
     assert max(np.abs(packet.pcm).max() for packet in line.sent()[before:]) <= 8
+
+
+def test_what_was_said_in_another_call_is_not_heard_when_a_worker_announces_what_it_has_not_written() -> None:
+    line = Line(rtcp_interval_ms=0).open()
+    port_of(line, 0).write(speech(0, 16000))
+    line.run_ms(200)
+    line.do(CloseRow(0, 1))
+    line.open(generation=2)
+    line.table.tx_head[0] += TX_RING
+    before = len(line.sent())
+    line.run_ms(1000)
+    assert max(np.abs(packet.pcm).max() for packet in line.sent()[before:]) <= 8
