@@ -21,7 +21,8 @@ Rows = NDArray[np.intp]
 JUMP_NS: Final = 1_000_000_000  # a timestamp further than this from where the clock expects it is a new time line
 MAX_LAG_NS: Final = 200_000_000  # of a time line that is laid anew, behind the row's own time
 MAX_AHEAD_NS: Final = 1_000_000_000  # a far end that sends more than real time is not heard further than this
-FOLLOW_NS: Final = 10_000  # each 20 ms, 500 ppm: its crystal may be faster than ours for hours
+LOOK_AHEAD_NS: Final = 99_000_000  # how often that is looked at
+FOLLOW_NS: Final = 50_000  # each time, 500 ppm: its crystal may be faster than ours for hours
 LATE_IN_A_ROW: Final = 4  # after so many late packets the line has become longer: begin anew where we are …
 LATE_FOR_NS: Final = 90_000_000  # … if they came over such a time: those of a stall come all at once
 TALK_SPURT_MS: Final = 200  # after such a pause a packet is not late, it begins a talk spurt
@@ -163,7 +164,7 @@ class Placement:
         return complete
 
     def look_ahead(self, now_ns: int) -> tuple[Rows, NDArray[np.bool_]]:
-        """Rows that have now heard more than time has passed, or no longer have, and which of both; each 20 ms."""
+        """Rows that now run ahead of time, or no longer do, and which of both; to be called each LOOK_AHEAD_NS."""
         ahead_ns = self._head * self.sample_ns - (now_ns - self._epoch_ns)
         self._epoch_ns -= FOLLOW_NS * (ahead_ns > MAX_AHEAD_NS // 2)
         ahead: NDArray[np.bool_] = ahead_ns > np.where(self.ahead, MAX_AHEAD_NS // 2, MAX_AHEAD_NS)

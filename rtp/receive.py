@@ -23,7 +23,7 @@ from sipagent.rtp.formats import WIDE, Codecs, Kind
 from sipagent.rtp.in_order import InOrder
 from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.packet import Batch, Headers
-from sipagent.rtp.placement import Placement
+from sipagent.rtp.placement import LOOK_AHEAD_NS, Placement
 from sipagent.rtp.reorder import NOBODY, SLOTS, ReorderBuffer
 from sipagent.rtp.sources import CYCLE, Sources
 from sipagent.rtp.table import COUNTER, CallTable
@@ -74,7 +74,7 @@ class Receiver:
         self._wide = np.zeros(rows, np.bool_)  # the rings of the row run at 16 kHz
         self._in_order = InOrder(table)
         self._delays: list[tuple[Rows, NDArray[np.int64]]] = []  # of packets in order, not learned from yet
-        self._learn_ns = 0
+        self._learn_ns = self._look_ahead_ns = 0
         self._due_ns = 0  # nothing is overdue before
         self._packets = table.counters[:, COUNTER["packets_received"]]
         self._octets = table.counters[:, COUNTER["octets_received"]]
@@ -182,7 +182,9 @@ class Receiver:
             self._learn_ns = now_ns + LEARN_NS
             self.delay.rotate(now_ns)
             self._learn()
-            self._look_ahead(now_ns)
+            if now_ns >= self._look_ahead_ns:
+                self._look_ahead_ns = now_ns + LOOK_AHEAD_NS
+                self._look_ahead(now_ns)
         if now_ns < self._due_ns:
             return
         budget, self.behind = MAX_CONCEALED, False

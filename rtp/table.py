@@ -18,6 +18,7 @@ So `tx_flush_at` is what the far end heard, to the packet.
 """
 
 import contextlib
+import fcntl
 import mmap
 import os
 from collections.abc import Iterator
@@ -122,7 +123,7 @@ COLUMNS: Final = (
     Column("rate_hz", np.int32, "media"),  # sample rate of every ring of the row: 8000 or 16000
     Column("rx_head", np.int64, "media"),
     Column("rx_pcm", np.int16, "media", (RX_RING,)),
-    Column("rx_concealed", np.uint8, "media", (RX_RING // CONCEALED_BLOCK,)),
+    Column("rx_concealed", np.uint8, "media", (RX_RING // CONCEALED_BLOCK,)),  # not of the oldest 4096 samples
     Column("rx_last_ns", np.int64, "media"),  # CLOCK_MONOTONIC of the last valid RTP packet; 0 = none yet
     Column("srtp_ssrc", np.uint32, "media"),  # of the encrypted stream that the row heard last, …
     Column("srtp_index", np.int64, "media"),  # … and how far it has come, wraps included (RFC 3711 §3.3.1); -1 = none
@@ -211,8 +212,10 @@ class CallTable:
     @classmethod
     def create(cls, rows: int, name: str = "sipagent-call-table") -> tuple["CallTable", int]:
         """A zeroed table and its memfd, to be handed to the other planes. Untouched pages cost no memory."""
-        fd = os.memfd_create(name)
+        fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(fd, segment_size(rows))
+        # Who maps it must not be able to take it from under the others.
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         return cls(fd, rows), fd
 
     def populate(self, row: int) -> None:

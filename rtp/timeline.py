@@ -18,7 +18,9 @@ SILENCE: Final = 2  # the far end sent nothing: silence suppression, hold, a lin
 
 CONCEAL_MS: Final = 60  # G.711 Appendix I: after this nothing of the pitch waveform is left
 DIGITAL_SILENCE_DBOV: Final = -127.0
+CLEARED: Final = 4096  # samples whose flags, the oldest of the ring, are cleared together
 _FLAGS: Final = RX_RING // CONCEALED_BLOCK
+_ALWAYS: Final = 1 << 62
 _SEED: Final = 3389
 
 
@@ -30,13 +32,14 @@ class Timeline:
         self._concealer = concealer
         self._pcm = RingColumn(table.rx_pcm)
         self._flags = RingColumn(table.rx_concealed)
-        self._dirty_until = np.zeros(table.rows, np.int64)  # below this position the ring may hold flags
+        self._flagged_until = np.zeros(table.rows, np.int64)  # below this there may be flags of the last lap
         self._random = np.random.default_rng(_SEED)
         self.quiet = np.zeros(table.rows, np.bool_)  # the far end said that it pauses: nothing to conceal
         self.noise_dbov = np.full(table.rows, DIGITAL_SILENCE_DBOV, np.float32)  # of its pauses, as it says …
         self._noise_known = np.zeros(table.rows, np.bool_)  # … if it does
         self.filled = np.zeros(table.rows, np.int64)  # samples made up since the last received one
-        self._touched = np.zeros(table.rows, np.bool_)  # made up something, or the ring holds flags of what was
+        # Below this position a packet is simply written: nothing was made up before it, no flags are in its way.
+        self._plain_until = np.full(table.rows, _ALWAYS)
 
     def reset(self, rows: Rows) -> None:
         """The rows go to another call."""
@@ -45,12 +48,13 @@ class Timeline:
         self._concealer.reset(rows)
         self.filled[rows] = 0
         self._table.rx_concealed[rows] = RECEIVED
-        self._touched[rows] = False
-        self._dirty_until[rows] = 0
+        self._plain_until[rows] = _ALWAYS
+        self._flagged_until[rows] = 0
 
     def pause(self, rows: Rows) -> None:
         """The far end says that it pauses: until it is heard again there is silence to fill in, nothing to conceal."""
-        self._touched[rows] = self.quiet[rows] = True
+        self.quiet[rows] = True
+        self._plain_until[rows] = 0
         self.filled[rows] = np.maximum(self.filled[rows], 1)
 
     def set_noise(self, rows: Rows, level_dbov: NDArray[np.float32]) -> None:
@@ -60,23 +64,31 @@ class Timeline:
 
     def append(self, rows: Rows, pcm: NDArray[np.int16]) -> NDArray[np.int64]:
         """Received audio i2[n, samples], one packet per row; returns the new `rx_head` of each."""
-        if np.count_nonzero(self._touched[rows]):
-            return self._append_touched(rows, pcm)
         head = self._table.rx_head[rows]
-        self._pcm.write(rows, head, pcm)
         end: NDArray[np.int64] = head + pcm.shape[1]
+        if np.count_nonzero(self._plain_until[rows] < end):
+            pcm = self._resume(rows, pcm)
+            self._clear(rows[self._plain_until[rows] < end])
+        self._pcm.write(rows, head, pcm)
         self._table.rx_head[rows] = end
         return end
 
-    def _append_touched(self, rows: Rows, pcm: NDArray[np.int16]) -> NDArray[np.int64]:
+    def _resume(self, rows: Rows, pcm: NDArray[np.int16]) -> NDArray[np.int16]:
+        """Packets i2[n, samples] behind something that was made up fade in."""
         after = np.flatnonzero(self.filled[rows])
         if len(after):
             pcm = pcm.copy()
             pcm[after] = self._concealer.resume(rows[after], pcm[after])
             self.filled[rows] = 0
             self.quiet[rows] = False
-        self._touched[rows] = self._dirty_until[rows] > self._table.rx_head[rows]
-        return self._write(rows, pcm, RECEIVED)
+        return pcm
+
+    def _clear(self, rows: Rows) -> None:
+        """Clear the flags of what is received next; those of a block that has begun stay."""
+        first = -(-self._table.rx_head[rows] // CONCEALED_BLOCK)
+        self._flags.write(rows, first, np.full((len(rows), CLEARED // CONCEALED_BLOCK), RECEIVED, np.uint8))
+        cleared = first * CONCEALED_BLOCK + CLEARED
+        self._plain_until[rows] = np.where(cleared < self._flagged_until[rows], cleared, _ALWAYS)
 
     def audible(self, rows: Rows) -> NDArray[np.bool_]:
         """Where the next stretch that nothing came for would be concealed, rather than silent."""
@@ -106,7 +118,7 @@ class Timeline:
         first = rows[self.filled[rows] == 0]
         if len(first):
             self._concealer.begin(first)
-        self._write(rows, self._concealer.conceal(rows, samples, following), CONCEALED)
+        self._make_up(rows, self._concealer.conceal(rows, samples, following), CONCEALED)
         self.filled[rows] += samples
         self._table.counters[rows, COUNTER["concealed_samples"]] += np.uint64(samples)
 
@@ -122,22 +134,17 @@ class Timeline:
                 pcm = comfort_noise.generate(levels, piece, self._random)
             else:
                 pcm = np.zeros((len(rows), piece), np.int16)
-            self._write(rows, pcm, SILENCE)
+            self._make_up(rows, pcm, SILENCE)
             samples -= piece
 
-    def _write(self, rows: Rows, pcm: NDArray[np.int16], flag: int) -> NDArray[np.int64]:
+    def _make_up(self, rows: Rows, pcm: NDArray[np.int16], flag: int) -> None:
         head = self._table.rx_head[rows]
         samples = pcm.shape[1]
         self._pcm.write(rows, head, pcm)
-        end: NDArray[np.int64] = head + samples
-        if flag:
-            self._touched[rows] = True
-            self._dirty_until[rows] = end + RX_RING
-            self._flag(rows, head, samples, flag)
-        elif (self._dirty_until[rows] > head).any():
-            self._flag(rows, head, samples, flag)
-        self._table.rx_head[rows] = end
-        return end
+        self._flag(rows, head, samples, flag)
+        self._plain_until[rows] = 0
+        self._flagged_until[rows] = head + samples + RX_RING
+        self._table.rx_head[rows] = head + samples
 
     def _flag(self, rows: Rows, head: NDArray[np.int64], samples: int, flag: int) -> None:
         first = head // CONCEALED_BLOCK
