@@ -1,9 +1,10 @@
 /* Far ends for media benchmarks: sends RTP on many calls, and measures what comes back.
  *
- * usage: loadgen CALLS FIRST_LOCAL_PORT FIRST_REMOTE_PORT SECONDS WARM_UP_SECONDS
+ * usage: loadgen CALLS FIRST_LOCAL_PORT FIRST_REMOTE_PORT SECONDS WARM_UP_SECONDS LOSS
  * Call i: a UDP socket on FIRST_LOCAL_PORT + 2 i, connected to 127.0.0.1:FIRST_REMOTE_PORT + 2 i; one µ-law packet of
  * 20 ms each 20 ms, the calls spread evenly over that time. The first octets of a payload carry the time at which it
- * was sent, in µs, one hexadecimal digit per octet (0xa0 | digit << 1: loud and not clipped, and exact in G.711).
+ * was sent, in µs, one hexadecimal digit per octet (0xa0 | digit << 1: loud and not clipped, and exact in G.711). LOSS,
+ * from 0 to 1, is the share of packets that are not sent.
  * Arrival times are the kernel's (SO_TIMESTAMPNS). Prints one JSON object; times in ms.
  *
  * pacing  arrival time less RTP time of each packet, less the smallest such difference of its call
@@ -58,9 +59,9 @@ static void print_percentiles(const char *name, int64_t *values, long count, con
 }
 
 int main(int argc, char **argv) {
-    if (argc != 6) return 2;
+    if (argc != 7) return 2;
     int calls = atoi(argv[1]), local = atoi(argv[2]), remote = atoi(argv[3]);
-    double seconds = atof(argv[4]), warm_up = atof(argv[5]);
+    double seconds = atof(argv[4]), warm_up = atof(argv[5]), loss = atof(argv[6]);
     struct sched_param priority = {.sched_priority = 5};
     sched_setscheduler(0, SCHED_RR, &priority);  /* below the plane, above what else runs here; refused is fine */
     struct call *call = calloc(calls, sizeof *call);
@@ -87,15 +88,15 @@ int main(int argc, char **argv) {
     static unsigned char out[172], in[2048], ancillary[256];
     int64_t start = now_ns(CLOCK_MONOTONIC), wall = INT64_MIN;  /* the kernel's clock less ours, learned in the warm-up */
     int64_t end = start + (int64_t)(seconds * 1e9), measure = start + (int64_t)(warm_up * 1e9);
-    long sent = 0, received = 0, sequence_gaps = 0, timestamp_gaps = 0;
+    long turn = 0, sent = 0, received = 0, sequence_gaps = 0, timestamp_gaps = 0;
     while (1) {
         int64_t now = now_ns(CLOCK_MONOTONIC);
         if (now > end + 200000000LL) break;
-        /* Packet number `sent` belongs to call sent % calls; packets are spread evenly over the period. */
+        /* Packet number `turn` belongs to call turn % calls; packets are spread evenly over the period. */
         int burst = 0;  /* one that is behind must not let what comes back pile up */
-        while (now < end && burst++ < BURST && start + sent * PERIOD_NS / calls <= now) {
-            int i = sent % calls;
-            uint32_t n = sent / calls, us = (uint32_t)(now_ns(CLOCK_MONOTONIC) / 1000);
+        while (now < end && burst++ < BURST && start + turn * PERIOD_NS / calls <= now) {
+            int i = turn % calls;
+            uint32_t n = turn / calls, us = (uint32_t)(now_ns(CLOCK_MONOTONIC) / 1000);
             memset(out, 0xff, sizeof out);
             out[0] = 0x80;
             out[1] = 0;
@@ -104,6 +105,8 @@ int main(int argc, char **argv) {
             memcpy(out + 4, &timestamp, 4);
             memcpy(out + 8, &ssrc, 4);
             for (int d = 0; d < DIGITS; d++) out[12 + d] = 0xa0 | ((us >> (4 * d)) & 15) << 1;
+            turn++;
+            if (drand48() < loss) continue;
             send(call[i].fd, out, sizeof out, 0);
             sent++;
         }

@@ -32,10 +32,10 @@ class Compiled:
 
 
 def generate(
-    compiled: Compiled, calls: int, local: int, remote: int, seconds: float, warm_up: float = 2.0
+    compiled: Compiled, calls: int, local: int, remote: int, seconds: float, warm_up: float = 2.0, loss: float = 0.0
 ) -> subprocess.Popen[str]:
-    """Far ends at work; `result` waits for what they measured."""
-    arguments = [compiled.program("loadgen"), *map(str, (calls, local, remote, seconds, warm_up))]
+    """Far ends at work, on lines that lose that share of what they send; `result` waits for what they measured."""
+    arguments = [compiled.program("loadgen"), *map(str, (calls, local, remote, seconds, warm_up, loss))]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
 
 

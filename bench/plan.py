@@ -31,8 +31,11 @@ def _media(calls: tuple[int, ...], seconds: int) -> tuple[tuple[str, ...], ...]:
     )
 
 
+# As many calls as one plane bears, on good lines and on bad ones.
+_MANY: Final = tuple(("--calls", "2000", "--io", "io_uring", "--loss", loss) for loss in ("0", "0.01"))
+
 BENCHMARKS: Final = (
-    Benchmark("media", "the media plane beside a bare C echo", _media((100, 500, 1000), 10), _media((500,), 5)),
+    Benchmark("media", "the media plane beside a bare C echo", _media((100, 500, 1000), 10) + _MANY, _media((500,), 5)),
     Benchmark("stages", "where the time of a tick goes", quick=(("--rows", "500"),)),
     Benchmark("isolation", "pacing while the other planes misbehave", quick=(("--calls", "50", "--seconds", "4"),)),
     Benchmark("freeze", "a media plane that the host stops for a moment", quick=(("--calls", "100"),)),

@@ -116,12 +116,12 @@ class Rig:
                 raise RuntimeError(f"not all of {self.rows} rows send after {OPENING_S} s")
             time.sleep(0.05)
 
-    def figures(self, compiled: Compiled, seconds: float) -> Figures:
+    def figures(self, compiled: Compiled, seconds: float, loss: float = 0.0) -> Figures:
         """Open every row, let the far ends talk for `seconds`, and close the rows again."""
         pid = self.plane.pid or 0
         memory = memory_bytes(pid)
         self.open_rows()
-        far = generate(compiled, self.calls, self.far_port, self.plane_port, seconds, WARM_UP_S)
+        far = generate(compiled, self.calls, self.far_port, self.plane_port, seconds, WARM_UP_S, loss)
         time.sleep(WARM_UP_S)
         before, packets = cpu_ns(pid), self._packets()
         time.sleep(max(1.0, seconds - WARM_UP_S - 1.0))

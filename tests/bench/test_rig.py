@@ -25,8 +25,10 @@ def test_far_ends_that_nobody_answers_have_sent_and_got_nothing_back() -> None:
     local = free_port(count=20)
     compiled = Compiled()
     far = result(generate(compiled, 5, local, local + 10, 1.0, 0.2))
+    lossy = result(generate(compiled, 5, local, local + 10, 1.0, 0.2, loss=0.5))
     compiled.close()
     assert 200 <= far["sent"] <= 251 and far["received"] == 0
+    assert 60 <= lossy["sent"] <= 165
 
 
 @pytest.mark.parametrize("io", ["epoll", "io_uring"])
