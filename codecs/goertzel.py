@@ -96,8 +96,11 @@ class DtmfDetector:
             audio = work if len(group) == len(rows) else work[group]
             windows = sliding_window_view(audio[:, first:], self._window, axis=1)[:, :: self._hop]
             digit, energy, phasor = self._classify(windows)
-            for number in np.flatnonzero((digit != _NONE).any(axis=0) | (self._digit[rows[group]] != _NONE).any()):
-                start = first + int(number) * self._hop - self._window
+            found = (digit != _NONE).any(axis=0)
+            for number in range(len(found)):
+                if not found[number] and (self._digit[rows[group]] == _NONE).all():
+                    continue
+                start = first + number * self._hop - self._window
                 heard += self._advance(rows[group], start, digit[:, number], energy[:, number], phasor[:, number])
             self._carried[rows[group]] = audio.shape[1] - first - windows.shape[1] * self._hop
         self._carry[rows] = work[:, -self._window :]

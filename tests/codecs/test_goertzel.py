@@ -81,6 +81,12 @@ def test_the_same_digit_twice_is_two_digits_and_a_long_one_is_one() -> None:
     assert heard[2].end - heard[2].begin == pytest.approx(24000, abs=100)
 
 
+def test_a_whole_call_at_once_holds_the_digits_that_its_packets_hold() -> None:
+    pcm = np.concatenate([tones.dtmf("12", 8000, 60, 60), np.zeros(4000, np.int16), tones.dtmf("3", 8000, 60, 900)])
+    heard = DtmfDetector(1, 8000).detect(np.array([0]), pcm[None])
+    assert "".join(each.digit for each in heard) == "123"
+
+
 @pytest.mark.parametrize(("duration_ms", "share"), [(100, 1), (50, 1), (40, 1), (23, 0), (15, 0)])
 def test_tones_of_40_ms_are_digits_and_those_of_23_ms_are_not(duration_ms: float, share: float) -> None:
     assert share_heard(grid(duration_ms)) == share
