@@ -1,21 +1,31 @@
 """DTMF that comes by SIP INFO."""
 
+from typing import Final
+
+_KEYS: Final = "0123456789*#ABCD"
+_FLASH: Final = "!"
+# Some write the event's code of RFC 4733 in place of the key.
+_CODES: Final = {str(code): key for code, key in enumerate(_KEYS + _FLASH)} | {"HF": _FLASH, "FLASH": _FLASH}
+
 
 def digit_of_info(content_type: str, body: bytes) -> tuple[str, int] | None:
-    """Digit and duration in ms of an INFO body (application/dtmf-relay, application/dtmf); None when it is none."""
+    """Digit and duration in ms of an INFO body (application/dtmf-relay, application/dtmf); None when it is none.
+
+    No RFC defines these: the key stands behind `Signal=` in the one and alone in the other, and is met the other way
+    round, as an event's code, and under the type of another maker.
+    """
     kind = content_type.split(";")[0].strip().lower()
-    text = body.decode("ascii", errors="replace")
-    if kind == "application/dtmf":
-        digit = text.strip()[:1]
-        return (digit.upper(), 0) if digit and digit in "0123456789*#ABCDabcd" else None
-    if kind != "application/dtmf-relay":
+    if kind not in ("application/dtmf-relay", "application/dtmf", "application/vnd.nortelnetworks.digits"):
         return None
+    text = body.decode("ascii", errors="replace").strip()
     fields = {}
     for line in text.splitlines():
         name, _, value = line.partition("=")
         fields[name.strip().lower()] = value.strip()
-    digit = fields.get("signal", "").upper()
-    duration = fields.get("duration", "")
-    if len(digit) != 1 or digit not in "0123456789*#ABCD":
+    signal = fields.get("signal", fields.get("d", "")) if "=" in text else text.split("\n")[0].strip()
+    signal = signal.strip('"').upper()
+    key = _CODES.get(signal, signal)
+    if len(key) != 1 or key not in _KEYS + _FLASH:
         return None
-    return digit, int(duration) if duration.isdigit() and len(duration) < 6 else 0
+    duration = fields.get("duration", "")
+    return key, int(duration) if duration.isdecimal() and duration.isascii() and len(duration) < 6 else 0
