@@ -13,6 +13,7 @@ RAMP_MS: Final = 5
 DTMF_LOW_HZ: Final = (697, 770, 852, 941)
 DTMF_HIGH_HZ: Final = (1209, 1336, 1477, 1633)
 DTMF_DIGITS: Final = ("123A", "456B", "789C", "*0#D")  # row: low frequency, column: high frequency
+PAUSE_MS: Final = {",": 1000, "w": 500}  # what may stand between digits
 FULL_SCALE_DBM0: Final = 3.17  # of a sine, ITU-T G.711 §6
 
 
@@ -67,13 +68,13 @@ def dtmf(
     low_dbm0: float = -8.0,
     high_dbm0: float = -6.0,  # ETSI ES 201 235-2: the high group 2 dB above the low one
 ) -> NDArray[np.int16]:
-    """The digits (0–9, *, #, A–D; a comma pauses 1 s) with a gap after each; i2[samples]. ValueError otherwise."""
+    """The digits (0–9, *, #, A–D; PAUSE_MS) with a gap after each; i2[samples]. ValueError otherwise."""
     parts = []
-    for digit in digits.upper():
-        if digit == ",":
-            parts.append(np.zeros(rate_hz, np.int16))
+    for digit in digits:
+        if digit in PAUSE_MS:
+            parts.append(np.zeros(PAUSE_MS[digit] * rate_hz // 1000, np.int16))
             continue
-        low_hz, high_hz = dtmf_frequencies(digit)
+        low_hz, high_hz = dtmf_frequencies(digit.upper())
         parts.append(burst([(low_hz, low_dbm0), (high_hz, high_dbm0)], duration_ms * rate_hz // 1000, rate_hz))
         parts.append(np.zeros(gap_ms * rate_hz // 1000, np.int16))
     return np.concatenate(parts) if parts else np.zeros(0, np.int16)

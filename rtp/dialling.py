@@ -1,4 +1,7 @@
-"""Sending digits: telephone events where they were negotiated, tones where they were not."""
+"""Sending digits: telephone events where they were negotiated, tones where they were not.
+
+Either way speech waits meanwhile, and so do digits while the row is on hold.
+"""
 
 from collections.abc import Callable
 
@@ -7,7 +10,7 @@ from numpy.typing import NDArray
 
 from sipagent.rtp.control import DigitsSent, Event, MediaProblem, SendDigits
 from sipagent.rtp.playback import Playback
-from sipagent.rtp.send import Sender
+from sipagent.rtp.send import FOR_DIGITS, Sender
 from sipagent.rtp.table import COUNTER, CallTable
 from sipagent.rtp.telephone_event import EventFrame, EventSender
 
@@ -32,19 +35,20 @@ class Dialling:
         for payload_type, rate_hz in formats:
             if rate_hz == clock_rate_hz:
                 self._payload_type[row] = payload_type
+        if row in self._senders and row not in self._payload_type:
+            self._go_on_in_band(row)
 
     def send(self, command: SendDigits) -> None:
         """Begin, or append to what is being sent."""
         row = command.row
         try:
-            if row in self._payload_type:
-                ticks = int(self._sender.ticks[row])
-                period_ms = int(self._sender.samples[row]) * 1000 // int(self._table.rate_hz[row])
-                sender = self._senders.setdefault(row, EventSender(ticks, period_ms))
+            if row in self._payload_type and not self._playback.dials(row):
+                sender = self._senders.get(row) or EventSender()
                 sender.add(command.digits, command.duration_ms, command.gap_ms)
+                self._senders[row] = sender
+                self._sender.hold(row, True, FOR_DIGITS)
             else:
-                rate_hz = int(self._table.rate_hz[row])
-                self._playback.play_digits(row, command.digits, rate_hz, command.duration_ms, command.gap_ms)
+                self._sound(command, command.digits)
         except ValueError as error:
             self._emit(MediaProblem(str(error), row, command.generation))
 
@@ -57,16 +61,49 @@ class Dialling:
         """The events of this tick by row; a row with a frame sends no audio in this packet."""
         frames: dict[int, EventFrame] = {}
         for row in list(self._senders):
-            if self._sender.due[row] > tick or not self._sender.sending[row]:
+            if self._sender.due[row] > tick:
                 continue
-            frame, done = self._senders[row].next()
-            if frame is not None:
-                frames[row] = frame
-            if done is not None:
-                self._emit(DigitsSent(row, int(self._table.generation[row]), done))
-            if not self._senders[row].queue:
-                del self._senders[row]
+            sender = self._senders[row]
+            if self._sender.sending[row]:
+                period_ms = int(self._sender.samples[row]) * 1000 // int(self._table.rate_hz[row])
+                frame, done = sender.next(int(self._sender.ticks[row]), period_ms)
+                if frame is not None:
+                    frames[row] = frame
+            else:
+                done = sender.interrupt()
+            self._tell(row, done)
+            if not sender.queue:
+                self._end(row)
         return frames
+
+    def _tell(self, row: int, done: str | None) -> None:
+        if done is not None:
+            self._emit(DigitsSent(row, int(self._table.generation[row]), done))
+
+    def _end(self, row: int) -> None:
+        del self._senders[row]
+        self._sender.hold(row, False, FOR_DIGITS)
+
+    def _go_on_in_band(self, row: int) -> None:
+        """The far end does not take events any more: what is left of the digits is sounded."""
+        sender = self._senders[row]
+        self._tell(row, sender.interrupt())
+        self._end(row)
+        rest = ""
+        for digit, duration_ms, gap_ms, last in sender.queue:
+            rest += digit
+            if last:
+                command = SendDigits(row, int(self._table.generation[row]), rest, duration_ms, gap_ms)
+                try:
+                    self._sound(command, sender.announced.popleft())
+                except ValueError as error:  # a flash is no tone
+                    self._emit(MediaProblem(str(error), row, command.generation))
+                rest = ""
+
+    def _sound(self, command: SendDigits, announced: str) -> None:
+        """Sound digits in-band; ValueError when they are none."""
+        row, rate_hz = command.row, int(self._table.rate_hz[command.row])
+        self._playback.play_digits(row, command.digits, rate_hz, command.duration_ms, command.gap_ms, announced)
 
     def send_frames(self, frames: dict[int, EventFrame], send: Callable[[int, bytes], None]) -> None:
         """Send the packets of `frames`, once the rows' clocks have moved past this packet."""

@@ -1,4 +1,4 @@
-"""Prompts and tones that rows play: loaded beside the line, mixed into what is sent."""
+"""Prompts and digits that rows sound: loaded beside the line, mixed into what is sent."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -6,18 +6,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from sipagent.codecs import tones
 from sipagent.errors import ConfigError
 from sipagent.rtp.control import DigitsSent, Event, MediaProblem, Play, PlayEnded
 from sipagent.rtp.prompt_player import PromptPlayer
 from sipagent.rtp.prompts import Prompts
-from sipagent.rtp.send import Sender
+from sipagent.rtp.send import FOR_DIGITS, FOR_PROMPT, Sender
+from sipagent.rtp.tone_sender import ToneSender
 
 Rows = NDArray[np.intp]
 
 
 class Playback:
-    """The prompts of all rows; one at a time per row, a new one replaces the old."""
+    """The prompts of all rows; one at a time per row, a new one replaces the old.
+
+    Digits that have to be sounded in-band are heard alone: a prompt pauses meanwhile, as speech does.
+    """
 
     def __init__(self, sender: Sender, generation: NDArray[np.uint32], emit: Callable[[Event], None]) -> None:
         self._sender = sender
@@ -28,7 +31,7 @@ class Playback:
         self._loader = ThreadPoolExecutor(1, "prompts")
         self._loading: dict[int, tuple[Play, Future[NDArray[np.int16]]]] = {}
         self._players: dict[int, PromptPlayer] = {}
-        self._digits: dict[int, str] = {}  # rows whose player sounds digits in-band
+        self._diallers: dict[int, ToneSender] = {}
         self._playing = np.zeros(len(generation), np.bool_)
         sender.add_mixer(self.mix, self._playing)
 
@@ -38,18 +41,26 @@ class Playback:
         self._loading[command.row] = (command, future)
         if command.exclusive:
             self._sender.drop_speech(command.row)
-            self._sender.hold(command.row, True)
+            self._sender.hold(command.row, True, FOR_PROMPT)
 
-    def play_digits(self, row: int, digits: str, rate_hz: int, duration_ms: int, gap_ms: int) -> None:
-        """Sound digits in-band, speech waiting meanwhile; ValueError when they are none."""
-        pcm = tones.dtmf(digits, rate_hz, duration_ms, gap_ms)
-        self._start(row, PromptPlayer("", pcm, loop=False, gain=1.0, exclusive=True))
-        self._digits[row] = digits
+    def play_digits(
+        self, row: int, digits: str, rate_hz: int, duration_ms: int, gap_ms: int, announced: str = ""
+    ) -> None:
+        """Sound digits in-band, behind those that are sounding; their end is told. ValueError when they are none."""
+        dialler = self._diallers.get(row) or ToneSender(rate_hz)
+        dialler.add(digits, duration_ms, gap_ms, announced)
+        self._diallers[row] = dialler
+        self._playing[row] = True
+        self._sender.hold(row, True, FOR_DIGITS)
+
+    def dials(self, row: int) -> bool:
+        """Whether digits are sounding in the row."""
+        return row in self._diallers
 
     def stop(self, row: int) -> None:
         """Fade the row's prompt out within one packet."""
         if self._loading.pop(row, None) is not None:
-            self._sender.hold(row, False)
+            self._sender.hold(row, False, FOR_PROMPT)
         player = self._players.get(row)
         if player is not None:
             player.stopping = True
@@ -58,9 +69,9 @@ class Playback:
         """The row's call is over."""
         self._loading.pop(row, None)
         self._players.pop(row, None)
-        self._digits.pop(row, None)
+        self._diallers.pop(row, None)
         self._playing[row] = False
-        self._sender.hold(row, False)
+        self._sender.hold(row, False, FOR_PROMPT | FOR_DIGITS)
 
     def shut_down(self) -> None:
         """End the loading thread."""
@@ -75,7 +86,7 @@ class Playback:
             try:
                 pcm = future.result()
             except (ConfigError, OSError) as error:
-                self._sender.hold(row, False)
+                self._sender.hold(row, False, FOR_PROMPT)
                 self._emit(MediaProblem(str(error), row, command.generation))
                 self._emit(PlayEnded(row, command.generation, command.source))
                 continue
@@ -86,25 +97,38 @@ class Playback:
         playing = rows[self._playing[rows]]
         sound = np.zeros((len(playing), samples), np.float32)
         for index, row in enumerate(playing.tolist()):
+            if row in self._diallers:
+                sound[index] = self._dial(row, samples)
+                continue
             sound[index], ended = self._players[row].next(samples)
             if ended:
                 self._end(row)
         return playing, sound
+
+    def _dial(self, row: int, samples: int) -> NDArray[np.float32]:
+        """The next samples of the row's digits, f4[samples]; on hold they wait."""
+        dialler = self._diallers[row]
+        if self._sender.sending[row]:
+            sound, done = dialler.next(samples)
+        else:
+            sound, done = np.zeros(samples, np.float32), dialler.interrupt()
+        for digits in done:
+            self._emit(DigitsSent(row, int(self._generation[row]), digits))
+        if not dialler.queue:
+            del self._diallers[row]
+            self._playing[row] = row in self._players
+            self._sender.hold(row, False, FOR_DIGITS)
+        return sound
 
     def _start(self, row: int, player: PromptPlayer) -> None:
         if row in self._players:
             self._end(row)
         self._players[row] = player
         self._playing[row] = True
-        self._sender.hold(row, player.exclusive)
+        self._sender.hold(row, player.exclusive, FOR_PROMPT)
 
     def _end(self, row: int) -> None:
         player = self._players.pop(row)
-        self._playing[row] = False
-        self._sender.hold(row, False)
-        generation = int(self._generation[row])
-        digits = self._digits.pop(row, None)
-        if digits is not None:
-            self._emit(DigitsSent(row, generation, digits))
-        else:
-            self._emit(PlayEnded(row, generation, player.source))
+        self._playing[row] = row in self._diallers
+        self._sender.hold(row, False, FOR_PROMPT)
+        self._emit(PlayEnded(row, int(self._generation[row]), player.source))

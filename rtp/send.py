@@ -28,6 +28,8 @@ STRIDE: Final = 512  # octets of a row's packet buffer: header, 480 of payload, 
 MAX_BURST: Final = 3  # packets made good, one per tick, after we were held up; the stream goes on from there
 RESUME_PACKETS: Final = 10  # speech that goes on within so many packets was not over: what lay between was dry
 NEVER: Final = 1 << 62
+FOR_PROMPT: Final = 1  # speech waits until an exclusive prompt has ended …
+FOR_DIGITS: Final = 2  # … or until digits have been sent
 ROWS_PER_PHASE: Final = 256  # rows that share a phase before the next one is used: two milliseconds of sending
 PHASES: Final = (0, 2, 1, 3)  # in this order: while the last two are empty, nobody is woken for every second tick
 _NOISE: Final = 1 << 15
@@ -84,7 +86,7 @@ class Sender:
         self._mark_next = np.ones(rows, np.bool_)  # the next packet with sound carries the marker bit
         self._gain = np.ones(rows, np.float32)
         self._spoke_until = np.full(rows, -NEVER, np.int64)  # tx_clock at which the last speech ended
-        self.held = np.zeros(rows, np.bool_)  # speech waits: an exclusive prompt is playing
+        self.held = np.zeros(rows, np.uint8)  # speech waits, for FOR_PROMPT and FOR_DIGITS
         self.muted = np.zeros(rows, np.bool_)  # speech passes unheard: two callers are joined without the agent
         self.routed = np.zeros(rows, np.bool_)  # speech is for whom tx_audience names
         self._mixers: list[tuple[Mixer, NDArray[np.bool_]]] = []
@@ -100,7 +102,8 @@ class Sender:
         self.timestamp[row] = self._random.integers(0, 1 << 32)
         self._ssrc_field[row] = self.ssrc[row]
         self.due[row] = NEVER
-        self.sending[row] = self._talking[row] = self.held[row] = False
+        self.sending[row] = self._talking[row] = False
+        self.held[row] = 0
         self.muted[row] = self.routed[row] = False
         self._unusual[row] = True
         self._mark_next[row] = True
@@ -146,9 +149,10 @@ class Sender:
         """
         self._mixers.append((mixer, busy))
 
-    def hold(self, row: int, held: bool) -> None:
-        """Let speech wait, or go on."""
-        self.held[row] = held
+    def hold(self, row: int, held: bool, what: int) -> None:
+        """Let speech wait for `what` (FOR_PROMPT, FOR_DIGITS), or no longer."""
+        waits = int(self.held[row])
+        self.held[row] = waits | what if held else waits & ~what
         self._unusual[row] = True
 
     def mute(self, rows: Rows, muted: bool) -> None:
@@ -295,7 +299,7 @@ class Sender:
         if residue is not None:
             start = table.tx_read[rows]
         waiting = table.tx_head[rows] - start
-        may = self.sending[rows] & ~self.held[rows]
+        may = self.sending[rows] & (self.held[rows] == 0)
         count = np.where(may, np.clip(waiting, 0, samples), 0)
         full = count == samples
         self._count_dry(rows, count, samples)
@@ -329,7 +333,7 @@ class Sender:
         # A talk spurt begins: RFC 3551 §4.1.
         self._mark_next[rows] |= talking & ~self._talking[rows]
         self._talking[rows] = talking
-        unusual = (self._mark_next[rows] & talking) | self.held[rows] | ~self.sending[rows]
+        unusual = (self._mark_next[rows] & talking) | (self.held[rows] != 0) | ~self.sending[rows]
         unusual |= self._gain[rows] != 1.0
         for _, busy in self._mixers:
             unusual |= busy[rows]

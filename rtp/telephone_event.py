@@ -15,12 +15,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sipagent.codecs.tones import PAUSE_MS
 from sipagent.rtp.packet import Batch, Headers
 
 DIGITS: Final = "0123456789*#ABCD!"  # event codes 0–15 (RFC 4733 table 3), 16 is flash
 END_PACKETS: Final = 3
 LOST_END_NS: Final = 40_000_000  # more than three packet times without a packet, and the event is over
-SEGMENT_TICKS: Final = 0xFFFF  # an event that is longer goes on under a new timestamp (§2.5.1.3)
+SEGMENT_TICKS: Final = 0xFFFF  # an event that is longer goes on under a new timestamp (§2.5.1.3), …
+SEGMENT_LEAST_TICKS: Final = 0x8000  # … or somewhat earlier: some take a multiple of their packet time
+REPEATED_MS: Final = 60  # within which the copies of an end come
+REMEMBERED: Final = 32  # timestamps per row, so that no straggler presses again
 _VOLUME: Final = 10  # -10 dBm0 (§2.3.4)
 
 
@@ -80,43 +84,44 @@ class _Open:
 
 
 class EventReceiver:
-    """Joins packets to events; each event is reported once, whichever of its packets are lost."""
+    """Joins packets to events; each event is reported once, whichever of its packets are lost.
+
+    What was negotiated may change while a key is down: the event goes on, under another payload type perhaps.
+    """
 
     def __init__(self) -> None:
         self._open: dict[int, _Open] = {}  # by row
+        self._known: dict[int, deque[tuple[int, int]]] = {}  # (SSRC, timestamp) of the events of each row
         self._clock_rate_hz: dict[tuple[int, int], int] = {}
 
     def set_formats(self, row: int, formats: tuple[tuple[int, int], ...]) -> None:
         """The payload types of the row and their clock rates in Hz."""
-        self.close(row)
+        self._forget_formats(row)
         for payload_type, clock_rate_hz in formats:
             self._clock_rate_hz[row, payload_type] = clock_rate_hz
 
     def close(self, row: int) -> None:
-        """The row's call is over, or its formats are new."""
+        """The row's call is over."""
         self._open.pop(row, None)
-        for key in [key for key in self._clock_rate_hz if key[0] == row]:
-            del self._clock_rate_hz[key]
+        self._known.pop(row, None)
+        self._forget_formats(row)
 
     def receive(self, packet: EventPacket, now_ns: int) -> list[Pressed]:
         """Take one packet; returns the events that it ends."""
         if len(packet.payload) < 4:
             return []
-        code, flags = packet.payload[0], packet.payload[1]
+        code, end = packet.payload[0], bool(packet.payload[1] & 0x80)
         duration = int.from_bytes(packet.payload[2:4], "big")
         if code >= len(DIGITS):
             return []
         current = self._open.get(packet.row)
         pressed: list[Pressed] = []
         if current is None or (current.ssrc, current.timestamp) != (packet.ssrc, packet.timestamp):
-            age = 0 if current is None else (packet.timestamp - current.timestamp) % (1 << 32)
-            if current is not None and current.ssrc == packet.ssrc and age >= 1 << 31:
+            known = self._known.setdefault(packet.row, deque(maxlen=REMEMBERED))
+            if (packet.ssrc, packet.timestamp) in known:
                 return []  # a straggler of an event before this one
-            if current is not None and not current.ended and self._goes_on(current, packet, code, age):
-                current.before_ticks += age
-                current.timestamp = packet.timestamp
-                current.duration_ticks = 0
-            else:
+            known.append((packet.ssrc, packet.timestamp))
+            if current is None or not self._goes_on(current, packet, code, duration, end=end):
                 if current is not None and not current.ended:
                     pressed.append(self._end(packet.row, current))  # its end was lost
                 rate = self._clock_rate_hz.get((packet.row, packet.payload_type), 8000)
@@ -126,7 +131,7 @@ class EventReceiver:
             return pressed
         current.duration_ticks = max(current.duration_ticks, duration)
         current.last_ns = now_ns
-        if flags & 0x80:
+        if end:
             pressed.append(self._end(packet.row, current))
         return pressed
 
@@ -141,10 +146,32 @@ class EventReceiver:
         """Rows in which a digit is held down now."""
         return [row for row, event in self._open.items() if not event.ended]
 
+    def _forget_formats(self, row: int) -> None:
+        for key in [key for key in self._clock_rate_hz if key[0] == row]:
+            del self._clock_rate_hz[key]
+
     @staticmethod
-    def _goes_on(current: _Open, packet: EventPacket, code: int, age: int) -> bool:
-        """A segment of a long event: same digit, no marker, and it begins where the full one before it ended."""
-        return code == current.code and not packet.marker and SEGMENT_TICKS - 1 <= age <= SEGMENT_TICKS + 1
+    def _goes_on(current: _Open, packet: EventPacket, code: int, duration: int, *, end: bool) -> bool:
+        """Whether a packet under another timestamp is of the event that we have; that is moved on then.
+
+        Either as a segment of a long event, or because the sender moves the timestamp with each packet (Sonus does), so
+        that the next one begins before this one is over.
+        """
+        age = (packet.timestamp - current.timestamp) % (1 << 32)
+        if (current.ssrc, current.code) != (packet.ssrc, code) or packet.marker or age >= 1 << 31:
+            return False
+        before, rate = current.duration_ticks, current.clock_rate_hz
+        if current.ended:
+            return end and age <= min(before, REPEATED_MS * rate // 1000)
+        if duration >= before and (age <= before or age == duration - before):
+            current.timestamp = packet.timestamp
+            return True
+        if SEGMENT_LEAST_TICKS <= age <= SEGMENT_TICKS + 1 and abs(age - before) <= rate // 10:
+            current.before_ticks += age
+            current.timestamp = packet.timestamp
+            current.duration_ticks = 0
+            return True
+        return False
 
     @staticmethod
     def _end(row: int, event: _Open) -> Pressed:
@@ -164,45 +191,58 @@ class EventFrame:
 
 @dataclass(slots=True)
 class EventSender:
-    """The digits that one row still has to send, packet by packet."""
+    """The digits that one row still has to send, packet by packet; packets may change their size in between."""
 
-    ticks: int  # timestamp units per packet
-    period_ms: int
     queue: deque[tuple[str, int, int, bool]] = field(default_factory=deque)  # digit, duration_ms, gap_ms, last one
     announced: deque[str] = field(default_factory=deque)  # the digits of each request, for its end
-    _step: int = 0
+    _offset: int = 0  # timestamp units since the event, or the pause, began
+    _duration: int = 0  # as the last packet told it
+    _ends: int = 0  # end packets that were sent
 
     def add(self, digits: str, duration_ms: int, gap_ms: int) -> None:
         """Append digits; ValueError when one of them is none."""
-        digits = digits.upper()
-        unknown = [digit for digit in digits if digit not in DIGITS and digit != ","]
-        if unknown or not digits:
+        keys = [key if key in PAUSE_MS else key.upper() for key in digits]
+        if not keys or any(key not in DIGITS and key not in PAUSE_MS for key in keys):
             raise ValueError(f"not digits: {digits!r}")
-        for index, digit in enumerate(digits):
-            self.queue.append((digit, duration_ms, gap_ms, index == len(digits) - 1))
-        self.announced.append(digits)
+        for index, key in enumerate(keys):
+            self.queue.append((key, duration_ms, gap_ms, index == len(keys) - 1))
+        self.announced.append("".join(keys))
 
-    def next(self) -> tuple[EventFrame | None, str | None]:
-        """One packet time: the event packet to send instead of audio (None = audio), and the digits that are done."""
+    def next(self, ticks: int, period_ms: int) -> tuple[EventFrame | None, str | None]:
+        """One packet time, of `ticks` timestamp units: the event packet to send, and the digits that are done.
+
+        Without an event packet audio is sent.
+        """
         if not self.queue:
             return None, None
         digit, duration_ms, gap_ms, last = self.queue[0]
-        if digit == ",":  # a pause of a second
-            return None, self._advance(1000 // self.period_ms, last)
-        packets = max(2, -(-duration_ms // self.period_ms))
-        step = self._step
-        done = self._advance(packets + max(END_PACKETS - 1, -(-gap_ms // self.period_ms)), last)
-        if step >= packets + END_PACKETS - 1:
-            return None, done
-        duration = min((min(step, packets - 1) + 1) * self.ticks, SEGMENT_TICKS)
-        end = step >= packets - 1
-        payload = bytes([DIGITS.index(digit), (0x80 if end else 0) | _VOLUME]) + duration.to_bytes(2, "big")
-        return EventFrame(payload, marker=step == 0, timestamp_offset=step * self.ticks), done
+        per_ms = ticks // period_ms
+        offset, self._offset = self._offset, self._offset + ticks
+        if digit in PAUSE_MS:
+            return None, self._advance(last) if self._offset >= PAUSE_MS[digit] * per_ms else None
+        frame = None
+        if self._ends < END_PACKETS:
+            if not self._ends:
+                self._duration = self._offset
+                self._ends = int(offset > 0 and self._offset >= duration_ms * per_ms)
+            else:
+                self._ends += 1
+            flags = (0x80 if self._ends else 0) | _VOLUME
+            payload = bytes([DIGITS.index(digit), flags]) + min(self._duration, SEGMENT_TICKS).to_bytes(2, "big")
+            frame = EventFrame(payload, marker=offset == 0, timestamp_offset=offset)
+        over = self._ends == END_PACKETS and self._offset >= self._duration + gap_ms * per_ms
+        return frame, self._advance(last) if over else None
 
-    def _advance(self, steps: int, last: bool) -> str | None:
-        self._step += 1
-        if self._step < steps:
+    def interrupt(self) -> str | None:
+        """Nothing can be sent for now: a digit that has begun counts as pressed; returns the digits that are done.
+
+        The far end has heard of it, and would take the rest, after a pause, for another press.
+        """
+        if not self._offset or self.queue[0][0] in PAUSE_MS:
             return None
-        self._step = 0
+        return self._advance(self.queue[0][3])
+
+    def _advance(self, last: bool) -> str | None:
+        self._offset = self._ends = 0
         self.queue.popleft()
         return self.announced.popleft() if last else None

@@ -46,7 +46,7 @@ class CallControls(Protocol):
         """End the call when everything said so far has been heard to its last sample."""
 
     def send_digits(self, digits: str) -> None:
-        """Send DTMF: 0-9, *, #, A-D."""
+        """Send DTMF: 0-9, *, #, A-D; `w` pauses for half a second, a comma for one. Speech waits meanwhile."""
 
     def send_text(self, body: str, content_type: str = "text/plain") -> None:
         """Send a SIP MESSAGE within the call."""

@@ -75,7 +75,7 @@ class RejectBody(_Body):
 class DigitsBody(_Body):
     """Keys to press."""
 
-    digits: str = Field(pattern=r"^[0-9A-D*#]{1,64}$")
+    digits: str = Field(pattern=r"^[0-9A-D*#,w]{1,64}$", description="w pauses for half a second, a comma for one")
 
 
 class TransferBody(_Body):

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -80,6 +82,57 @@ def test_codes_that_are_no_digits_are_left_alone() -> None:
     line = Line().open()
     talk(line, [*press(32, 0, 1000), (300, rtp(9, 9, b"\x01", payload_type=101))])
     assert digits(line) == []
+
+
+def test_a_long_event_in_segments_of_whole_packets_is_one_digit() -> None:
+    line = Line().open()
+    packets = [(20 * n, rtp(n, 0, event(7, 160 * (n + 1)), payload_type=101, marker=n == 0)) for n in range(409)]
+    more = [
+        (8180 + 20 * n, rtp(409 + n, 65440, event(7, 160 * min(n + 1, 8), end=n >= 7), payload_type=101))
+        for n in range(10)
+    ]
+    talk(line, packets + more)
+    assert digits(line) == [("7", 8340, "rtp")]
+
+
+@pytest.mark.parametrize("first_moved", [1, 5])
+def test_a_sender_that_moves_the_timestamp_with_each_packet_presses_once(first_moved: int) -> None:
+    line = Line().open()
+    for digit, at_ms in ((5, 0), (5, 200)):
+        moved = [
+            (at_ms + at, packet[:4] + (8 * at_ms + 160 * max(0, n + 1 - first_moved)).to_bytes(4, "big") + packet[8:])
+            for n, (at, packet) in enumerate(press(digit, at_ms, 0))
+        ]
+        talk(line, [(at - at_ms, packet) for at, packet in moved], until_ms=200)
+    assert digits(line) == [("5", 100, "rtp")] * 2
+
+
+def test_stragglers_of_several_events_do_not_press_again() -> None:
+    line = Line().open()
+    first, second, third = (press(1, 7 * n, 1000 + 2000 * n, at_ms=250 * n) for n in range(3))
+    talk(line, first + second + third + [(700, first[6][1]), (720, second[6][1]), (740, first[5][1])])
+    assert [digit for digit, _, _ in digits(line)] == ["1", "1", "1"]
+
+
+def test_digits_are_heard_after_the_senders_timestamps_went_back() -> None:
+    line = Line().open()
+    talk(line, press(5, 0, 3_000_000) + press(6, 7, 1000, at_ms=400) + press(7, 14, 9000, at_ms=800))
+    assert [digit for digit, _, _ in digits(line)] == ["5", "6", "7"]
+
+
+@pytest.mark.parametrize("came", range(1, 8))
+@pytest.mark.parametrize(
+    "stream", [{}, {"telephone_event": ((96, 8000),)}, {"receiving": False}], ids=["refresh", "type", "hold"]
+)
+def test_a_key_that_is_down_while_the_far_end_offers_anew_is_pressed_once(came: int, stream: dict[str, Any]) -> None:
+    line = Line().open()
+    packets = press(5, 0, 1000)
+    talk(line, packets[:came])
+    line.stream(**stream)
+    payload_type = 96 if "telephone_event" in stream else 101
+    rest = [packet[:1] + bytes([payload_type]) + packet[2:] for _, packet in packets[came:]]
+    talk(line, [(20 * index, packet) for index, packet in enumerate(rest)], until_ms=400)
+    assert [digit for digit, _, _ in digits(line)] == ["5"]
 
 
 def test_events_take_numbers_but_no_time_and_speech_goes_on_behind_them() -> None:
