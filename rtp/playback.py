@@ -6,7 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from sipagent.errors import ConfigError
 from sipagent.rtp.control import DigitsSent, Event, MediaProblem, Play, PlayEnded
 from sipagent.rtp.prompt_player import PromptPlayer
 from sipagent.rtp.prompts import Prompts
@@ -83,14 +82,15 @@ class Playback:
             return
         for row in [row for row, (_, future) in self._loading.items() if future.done()]:
             command, future = self._loading.pop(row)
-            try:
-                pcm = future.result()
-            except (ConfigError, OSError) as error:
+            error = future.exception()
+            if error is not None:  # of whatever kind: a file must not end the calls of others
                 self._sender.hold(row, False, FOR_PROMPT)
                 self._emit(MediaProblem(str(error), row, command.generation))
                 self._emit(PlayEnded(row, command.generation, command.source))
                 continue
-            self._start(row, PromptPlayer(command.source, pcm, command.loop, command.gain, command.exclusive))
+            self._start(
+                row, PromptPlayer(command.source, future.result(), command.loop, command.gain, command.exclusive)
+            )
 
     def mix(self, rows: Rows, samples: int) -> tuple[Rows, NDArray[np.float32]]:
         """The prompts' share of the next packet of `rows`: (rows that play, f4[n, samples])."""

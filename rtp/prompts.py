@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from sipagent.codecs import tones
 from sipagent.codecs.resample import resample
 from sipagent.errors import ConfigError
+from sipagent.rtp.sound_file import read_mono
 
 TONE_PREFIX: Final = "tone:"
 MAXIMUM_PROMPT_S: Final = 600.0  # a longer file is refused: at 8 kHz this one takes 10 MB
@@ -43,8 +43,8 @@ class Prompts:
             path = self._directory / source
             try:
                 key = (str(path), rate_hz, path.stat().st_mtime_ns)  # a file that was replaced is read again
-            except OSError as error:
-                raise ConfigError(source, f"the prompt cannot be read: {error.strerror}") from error
+            except (OSError, ValueError) as error:  # a name may hold a zero octet
+                raise ConfigError(source, f"the prompt cannot be read: {getattr(error, 'strerror', error)}") from error
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
@@ -72,14 +72,9 @@ class Prompts:
 
 def _read(path: str, source: str, rate_hz: int) -> NDArray[np.int16]:
     try:
-        with soundfile.SoundFile(path) as file:
-            if not 0 <= file.frames <= MAXIMUM_PROMPT_S * file.samplerate:
-                raise ConfigError(source, f"the prompt is longer than {MAXIMUM_PROMPT_S:.0f} s")
-            sound: NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
-            file_hz: int = file.samplerate
-    except soundfile.SoundFileError as error:
-        raise ConfigError(source, f"the prompt is not a sound file that can be read: {error}") from error
-    if not len(sound):
+        mono, file_hz = read_mono(path, MAXIMUM_PROMPT_S)
+    except ValueError as error:
+        raise ConfigError(source, f"the prompt is {error}") from error
+    if not len(mono):
         raise ConfigError(source, "the prompt is empty")
-    mono = np.clip(np.rint(sound.mean(axis=1) * 32768), -32768, 32767).astype(np.int16)
     return resample(mono, file_hz, rate_hz)

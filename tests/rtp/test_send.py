@@ -300,6 +300,22 @@ def test_a_prompt_that_cannot_be_read_is_told_and_the_line_goes_on() -> None:
     assert line.events_of(PlayEnded) and continuous(line)
 
 
+def test_a_prompt_that_fails_in_a_way_that_nobody_thought_of_is_told_and_the_line_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("a file of petabytes")
+
+    line = Line().open()
+    monkeypatch.setattr(line.plane._playback._prompts, "load", fail)
+    line.do(Play(0, 1, "huge.wav", exclusive=True))
+    line.plane._playback._loader.shutdown(wait=True)
+    line.run_ms(100)
+    assert "petabytes" in line.events_of(MediaProblem)[0].problem
+    assert line.events_of(PlayEnded) and continuous(line)
+    assert not line.plane.sender.held[0]
+
+
 def test_what_the_old_worker_queued_is_flushed_when_another_takes_the_row() -> None:
     line = Line().open()
     speak(line, level(8000, 8000))

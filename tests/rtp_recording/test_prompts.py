@@ -57,6 +57,27 @@ def test_what_cannot_be_read_is_told_in_words(tmp_path: Path, monkeypatch: pytes
         prompts.load("long.wav", 8000)
 
 
+@pytest.mark.parametrize("subtype", ["GSM610", "G721_32", "IMA_ADPCM", "ULAW", "ALAW", "PCM_24", "PCM_U8", "FLOAT"])
+def test_what_phones_and_studios_keep_in_wav_is_read(tmp_path: Path, subtype: str) -> None:
+    time = np.arange(8000) / 8000
+    soundfile.write(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 500 * time), 8000, subtype=subtype)
+    pcm = Prompts().load(str(tmp_path / "a.wav"), 16000)
+    assert int(np.abs(np.fft.rfft(pcm[:16000], 16000)).argmax()) == 500
+
+
+def test_a_pipe_or_a_name_that_is_none_does_not_hold_up_the_other_prompts(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    for name in ("pipe.wav", ".", "a\0b.wav"):
+        with pytest.raises(ConfigError, match=r"not a file|cannot be read"):
+            Prompts(str(tmp_path)).load(name, 8000)
+
+
+def test_samples_that_are_no_numbers_are_silent_and_too_loud_ones_are_clipped(tmp_path: Path) -> None:
+    samples = np.array([0.5, np.nan, np.inf, -np.inf, 3.0, -0.5], np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, 8000, subtype="FLOAT")
+    assert Prompts().load(str(tmp_path / "a.wav"), 8000).tolist() == [16384, 0, 32767, -32768, 32767, -16384]
+
+
 def test_a_prompt_is_read_once_and_again_when_the_file_changed(tmp_path: Path) -> None:
     path = write_sine(tmp_path / "a.wav", 8000)
     prompts = Prompts()

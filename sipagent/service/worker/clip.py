@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
-import numpy as np
-import soundfile
-
 from sipagent.errors import ConfigError
 from sipagent.pipeline.frames import AgentAudio
+from sipagent.rtp.prompts import MAXIMUM_PROMPT_S
+from sipagent.rtp.sound_file import read_mono
 
 
 def read_clip(path: str | Path, field: str, *, interruptible: bool = True) -> AgentAudio:
     """A WAV file, mixed down to one channel; ConfigError that names `field` when it cannot be read."""
     try:
-        pcm, rate_hz = soundfile.read(path, dtype="int16", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as problem:
+        pcm, rate_hz = read_mono(path, MAXIMUM_PROMPT_S)
+    except (OSError, ValueError) as problem:
         raise ConfigError(field, f"{path} cannot be read: {problem}", "name a WAV file") from problem
-    return AgentAudio(pcm.mean(axis=1).astype(np.int16), int(rate_hz), interruptible=interruptible)
+    return AgentAudio(pcm, rate_hz, interruptible=interruptible)
