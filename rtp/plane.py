@@ -94,7 +94,7 @@ class MediaPlane:
         self._dialling = Dialling(table, self.sender, self._playback, options.tick_ms, emit)
         self._bridges = Bridges(table, self.sender, self.receiver)
         self._digits = DigitsHeard(table, options.inband_dtmf, emit)
-        self._taps = RecordingTaps(table, emit)
+        self._taps = RecordingTaps(table, self.receiver, emit)
         self._srtp = SrtpRows(table)
         self._meters = Meters(table, concealer)
         self._gauges = Gauges(table, self.receiver, self.sender, options.tick_ms)
@@ -137,7 +137,7 @@ class MediaPlane:
             ),
             Play: lambda command, now_ns: self._playback.play(command, int(table.rate_hz[command.row])),
             StopPlay: lambda command, now_ns: self._playback.stop(command.row),
-            Record: lambda command, now_ns: self._taps.start(command),
+            Record: self._taps.start,
             ControlRecording: self._control_recording,
             StartCapture: lambda command, now_ns: self._capture.start(command),
             CaptureMessage: lambda command, now_ns: self._capture.message(command),
@@ -159,7 +159,7 @@ class MediaPlane:
 
     def rest(self) -> None:
         """What goes on while no row is open: files are closed. No tick needs to come at its turn then."""
-        self._taps.hand_over()
+        self._taps.hand_over(self._now_ns)
         self._capture.hand_over()
 
     def next_tick(self, tick: int) -> int:
@@ -200,7 +200,7 @@ class MediaPlane:
         self._reports.on_tick(tick, now_ns)
         self._meters.on_tick(tick)
         self._playback.begin_loaded()
-        self._taps.on_tick(tick)
+        self._taps.on_tick(tick, now_ns)
         self._capture.on_tick(tick)
         if tick % SLOW_TICKS == 0:
             self._look_round(now_ns)
@@ -399,7 +399,7 @@ class MediaPlane:
         )
 
     def _release(self, row: int) -> None:
-        self._taps.close(row, int(self.table.generation[row]))
+        self._taps.close(row, int(self.table.generation[row]), self._now_ns)
         self._reports.close(row, self._tick, self._now_ns)
         self._capture.close(row)
         self._far_ends.forget(row)
@@ -415,7 +415,7 @@ class MediaPlane:
         self._digits.close(row)
 
     def _control_recording(self, command: ControlRecording, now_ns: int) -> None:
-        self._taps.control(command)
+        self._taps.control(command, now_ns)
         if command.action in ("pause", "resume"):
             self._capture.blank(command.row, command.action == "pause")
 

@@ -158,6 +158,12 @@ class Receiver:
         """Up to where the time lines of `rows` [n] will not be waited for, i8[n]: what was overdue at `then_ns`."""
         return self._placement.complete(rows, then_ns)
 
+    def came_at(self, row: int, head: int, since_ns: int, now_ns: int) -> int:
+        """When its time line came to `head`, in samples of our clock since `since_ns`: as if on the shortest way."""
+        sample_ns = int(self._placement.sample_ns[row])
+        # Later than now it cannot have come: what is known of the way is of packets that were late.
+        return (min(head * sample_ns + int(self.delay.floor_ns[row]), now_ns) - since_ns) // sample_ns
+
     # ---- packets
 
     def receive(self, batch: Batch, now_ns: int) -> None:

@@ -31,10 +31,12 @@ WRITE_INTERVAL_S: Final = 0.25
 HOLD_S: Final = 0.4  # how long a leg may lag behind the other before the gap is written as silence
 BACKLOG_SAMPLES: Final = 16_000_000  # handed over and not yet written, all rows together: 32 MB
 WAV_HEADER: Final = 44  # octets before the samples, for 16-bit PCM
+WAV_OCTETS: Final = (1 << 32) - 1  # of a file, whose header counts them in 32 bits: 37 hours at 8 kHz
 FLAC_BLOCK: Final = 4096  # samples that libsndfile encodes at once
 FLAC_TOTAL_SAMPLES: Final = 18  # octets before the 64 bits that end in the number of samples
 OGG_PAGE_MS: Final = 400.0
 SFC_SET_OGG_PAGE_LATENCY_MS: Final = 0x1302  # sndfile.h, since 1.1.0; soundfile has no name for it
+PROBE_OCTETS: Final = 65_536  # what the system refused was less: two seconds of WAV
 MAXIMUM_JUMP_S: Final = 600  # a position further ahead than this is a mistake and not a gap
 
 
@@ -64,7 +66,8 @@ class Timeline:
         at = max(at, self._base)
         while len(pcm):
             if at >= self._base + len(self._window):
-                self._advance(min(at, self._base + len(self._window)))
+                # Half of it: while the disk stalls one leg is told of before the other, which must find room yet.
+                self._advance(min(at, self._base + len(self._window) // 2))
                 continue
             start = at - self._base
             piece = pcm[: len(self._window) - start]
@@ -227,6 +230,9 @@ class Recorder:
         try:
             wrote = False
             for block in recording.timeline.take(everything):
+                if _is_full(recording, block.nbytes):
+                    self._end(key, "a WAV file holds no more than 4 GB")
+                    return
                 recording.file.write(block)
                 recording.written += len(block)
                 wrote = True
@@ -234,7 +240,7 @@ class Recorder:
                 recording.file.flush()
                 _update_header(recording)
         except (OSError, soundfile.SoundFileError, AssertionError) as error:  # soundfile asserts on a short write
-            self._end(key, _problem(error))
+            self._end(key, _refusal(recording.descriptor) or _problem(error))
 
     def _end(self, key: RowKey, problem: str) -> None:
         recording = self._open.pop(key)
@@ -254,6 +260,11 @@ def _leave_out(recording: _Recording, gap: list[int] | None) -> None:
     for leg, samples in enumerate(gap or ()):
         recording.timeline.place(leg, np.broadcast_to(np.int16(0), samples))
         recording.left_out += samples
+
+
+def _is_full(recording: _Recording, octets: int) -> bool:
+    """Whether the format has no room for so many octets more."""
+    return recording.file.format == "WAV" and os.fstat(recording.descriptor).st_size + octets > WAV_OCTETS
 
 
 def _open_file(path: str, rate_hz: int) -> tuple[soundfile.SoundFile, int]:
@@ -291,6 +302,17 @@ def _set_page_latency(file: soundfile.SoundFile) -> None:
     """Write Ogg pages of 0.4 s: libsndfile holds back 1 s by default, and a crash may cost no more than that in all."""
     milliseconds = soundfile._ffi.new("double*", OGG_PAGE_MS)
     soundfile._snd.sf_command(file._file, SFC_SET_OGG_PAGE_LATENCY_MS, milliseconds, 8)
+
+
+def _refusal(descriptor: int) -> str:
+    """Why the system takes no more octets into a file, "" if it does; libsndfile keeps that to itself."""
+    size = os.fstat(descriptor).st_size
+    try:
+        os.posix_fallocate(descriptor, size, PROBE_OCTETS)
+        os.ftruncate(descriptor, size)
+    except OSError as error:
+        return error.strerror or ""
+    return ""
 
 
 def _problem(error: BaseException) -> str:

@@ -1,10 +1,12 @@
 """Recordings: one time line, formats, pauses, crashes, full disks. The writer is a thread; tests wait by closing it."""
 
+import os
 import resource
 import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +108,16 @@ def test_a_leg_that_is_silent_for_long_does_not_hold_the_other_back() -> None:
     assert rest[:, 1].tolist() == [0] * 3040 + [8] * 160
 
 
+def test_a_disk_that_stalls_for_seconds_costs_neither_leg_a_sample() -> None:
+    timeline = Timeline(8000)
+    for tenth in range(100):  # all in turn, with no look at what is complete between
+        timeline.place(0, constant(tenth + 1, 800), tenth * 800)
+        timeline.place(1, constant(-tenth - 1, 800), tenth * 800)
+    pcm = blocks(timeline)
+    np.testing.assert_array_equal(pcm[:, 0], np.repeat(np.arange(1, 101), 800))
+    np.testing.assert_array_equal(pcm[:, 1], -pcm[:, 0])
+
+
 def test_a_long_gap_becomes_silence_and_an_absurd_position_is_refused() -> None:
     timeline = Timeline(8000)
     timeline.place(0, constant(5), 60 * 8000)
@@ -157,7 +169,7 @@ def test_a_second_start_is_refused_and_the_first_recording_goes_on(recorder: Rec
     ]
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac"])
+@pytest.mark.parametrize("suffix", ["wav", "flac", "opus"])
 def test_a_full_disk_ends_the_recording_with_a_problem(recorder: Recorder, tmp_path: Path, suffix: str) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     noise = np.random.default_rng(1).integers(-30000, 30000, 16000).astype(np.int16)
@@ -170,8 +182,31 @@ def test_a_full_disk_ends_the_recording_with_a_problem(recorder: Recorder, tmp_p
         ended = finish(recorder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert ended.problem
+    assert ended.problem == "File too large", "in the words of the system, for a disk that is full too"
     assert ended.duration_ms < 20000
+
+
+def test_a_wav_file_that_can_grow_no_more_ends_alone_and_holds_all_until_then(tmp_path: Path) -> None:
+    recorder = Recorder(interval_s=0.01)
+    recorder.start(KEY, str(tmp_path / "long.wav"), 16000)
+    recorder.start((1, 1), str(tmp_path / "short.wav"), 16000)
+
+    def pass_a_day() -> None:
+        descriptor = recorder._open[KEY].descriptor
+        os.ftruncate(descriptor, (1 << 32) - 700)  # most of it is a hole
+        os.lseek(descriptor, 0, os.SEEK_END)
+
+    recorder._writer.do(pass_a_day)
+    ended: list[RecordingEnded] = []
+    for _ in range(100):
+        if not ended:
+            recorder.append(KEY, constant(1), constant(1))
+            time.sleep(0.02)
+            ended = recorder.finished()
+    assert ended[0].problem == "a WAV file holds no more than 4 GB"
+    assert (1 << 32) - 700 <= Path(ended[0].path).stat().st_size < 1 << 32
+    recorder.append((1, 1), constant(1), constant(1))
+    assert finish(recorder).duration_ms == 10, "other recordings go on"
 
 
 def test_a_disk_that_is_too_slow_costs_samples_and_not_time_or_memory(tmp_path: Path) -> None:
