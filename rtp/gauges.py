@@ -41,13 +41,14 @@ class Gauges:
         counters = table.counters[rows].astype(np.float64)
         received = counters[:, COUNTER["packets_received"]]
         lost = counters[:, COUNTER["lost"]]
-        table.gauges[rows, GAUGE["loss_fraction"]] = quality.loss_fraction(lost, lost + received)
+        expected = quality.expected(counters)
+        table.gauges[rows, GAUGE["loss_fraction"]] = quality.loss_fraction(lost, expected)
         wide = table.rate_hz[rows] == WIDE_RATE_HZ
         half_ms = table.gauges[rows, GAUGE["round_trip_ms"]].astype(np.float64) / 2
         packet_ms = 1000 * self._sender.samples[rows] / np.maximum(table.rate_hz[rows], 1)
         # To who listens a packet that came too late is lost.
         missed = lost + counters[:, COUNTER["dropped_late"]] + counters[:, COUNTER["dropped_full"]]
-        missing = quality.loss_fraction(missed, lost + received)
+        missing = quality.loss_fraction(missed, expected)
         ratio = quality.burst_ratio(missed, self._receiver.losses.runs[rows].astype(np.float64), missing)
         r = quality.r_factor(missing, ratio, half_ms + packet_ms + self._tick_ms, wide)
         heard = received > 0

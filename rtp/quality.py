@@ -13,6 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sipagent.rtp.table import COUNTER
+
 Floats = NDArray[np.float64]
 
 R0_NARROW: Final = 93.2  # G.107: every default
@@ -68,3 +70,9 @@ def loss_fraction(lost: Floats, expected: Floats) -> Floats:
     """Lost over expected, 0…1, 0 where nothing was expected; f8[n]."""
     fraction: Floats = np.clip(lost / np.maximum(expected, 1), 0.0, 1.0)
     return fraction
+
+
+def expected(counters: Floats) -> Floats:
+    """Packets that rows should have received, lost or not, each once; f8[n] of their counters f8[n, len(COUNTERS)]."""
+    received: Floats = counters[:, COUNTER["packets_received"]] - counters[:, COUNTER["dropped_duplicate"]]
+    return received + counters[:, COUNTER["lost"]]

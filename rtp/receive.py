@@ -49,7 +49,7 @@ class Reception:
     ssrc: NDArray[np.int64]
     first_sequence: NDArray[np.int64]
     highest_sequence: NDArray[np.int64]
-    lost: NDArray[np.int64]
+    lost: NDArray[np.int64]  # below zero when more came twice than not at all (RFC 3550 §6.4.1)
 
 
 class Receiver:
@@ -63,7 +63,7 @@ class Receiver:
         self.delay = DelayModel(rows, options)
         self._slots = ReorderBuffer(rows)
         self.losses = LossBursts(rows)
-        self._lost_before = np.zeros(rows, np.int64)  # in the streams before this one
+        self._short_before = np.zeros(rows, np.int64)  # in the streams before this one
         self.kinds = np.zeros((rows, 128), np.uint8)  # Kind by payload type
         self.receiving = np.zeros(rows, np.bool_)
         self._refused = np.zeros(rows, np.int64)  # packets that found no room, and that the line has not passed yet
@@ -151,7 +151,7 @@ class Receiver:
             # RFC 3550 A.1 counts cycles from zero.
             first_sequence=sources.first_sequence[rows] - CYCLE,
             highest_sequence=sources.highest_sequence[rows] - CYCLE,
-            lost=self._table.counters[rows, COUNTER["lost"]].astype(np.int64) - self._lost_before[rows],
+            lost=self._short(rows) - self._short_before[rows],
         )
 
     def complete(self, rows: Rows, then_ns: int) -> NDArray[np.int64]:
@@ -328,7 +328,7 @@ class Receiver:
         self._placement.anew[rows] = True
         self._next_sequence[rows] = sequence
         self.losses.begin(rows, sequence)
-        self._lost_before[rows] = self._table.counters[rows, COUNTER["lost"]]
+        self._short_before[rows] = self._short(rows)
 
     def _place(
         self,
@@ -467,6 +467,12 @@ class Receiver:
                 line.next_timestamp[some],
                 self._sources.ssrc[some],
             )
+
+    def _short(self, rows: Rows) -> NDArray[np.int64]:
+        """By how many packets more were expected than came, repeated ones too."""
+        lost, twice = (self._table.counters[rows, COUNTER[name]] for name in ("lost", "dropped_duplicate"))
+        short: NDArray[np.int64] = lost.astype(np.int64) - twice.astype(np.int64)
+        return short
 
     def _count(self, name: str, rows: Rows) -> None:
         if len(rows):

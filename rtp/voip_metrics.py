@@ -30,7 +30,7 @@ def voip_metrics(
     packet_ms = sender.samples[rows] * 1000 / table.rate_hz[rows]
     bursts = receiver.losses.metrics(rows, reception.highest_sequence + 1, packet_ms)
     lost = counters[:, COUNTER["lost"]]
-    expected = lost + counters[:, COUNTER["packets_received"]]
+    expected = quality.expected(counters)
     discarded = counters[:, COUNTER["dropped_late"]] + counters[:, COUNTER["dropped_full"]]
     round_trip_ms = gauges[:, GAUGE["round_trip_ms"]]
     wide = table.rate_hz[rows] == WIDE_RATE_HZ

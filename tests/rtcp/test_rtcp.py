@@ -113,6 +113,21 @@ def test_loss_is_reported_for_the_interval_and_in_all() -> None:
     assert blocks[-1].cumulative_lost == 125 == line.counter("lost")
 
 
+def test_packets_that_come_twice_make_up_for_lost_ones_in_reports_and_not_in_our_own_figures() -> None:
+    line = Line().open(**OURS)
+    packets = [(20 * n, rtp(n, 160 * n)) for n in range(1000) if n % 10 != 3]
+    twice = [(20 * n + 5, rtp(n, 160 * n)) for n in range(0, 1000, 5)]
+    talk(line, packets + twice, until_ms=20_000)
+    line.do(CloseRow(0, 1))
+    last = compounds(line)[-1]
+    assert isinstance(last[0], Report) and isinstance(last[2], ExtendedReport)
+    # RFC 3550 §6.4.1: what was received "includes any which are late or duplicates"; tshark counts as well so.
+    assert last[0].blocks[0].cumulative_lost == 100 - 200 and last[0].blocks[0].fraction_lost == 0
+    # RFC 3611 §4.7.1: duplicates do not enter into the loss rate.
+    assert last[2].metrics[0].loss_rate == 25
+    assert gauge(line, "loss_fraction") == pytest.approx(0.1)
+
+
 @pytest.mark.rfc(
     "3550", "6.4.1", "MUST", role="both", text="NTP and RTP time of a sender report are of the same instant"
 )
