@@ -5,7 +5,6 @@ The media plane writes the file. What SIP has said so far is sent to it at the s
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
@@ -63,8 +62,6 @@ class Captures:
             return False
         place = call.place
         path = self._paths().path(call.id, SUFFIX)
-        if Path(path).exists():
-            path = self._paths().next(path)
         self._open[call.id] = _Capture(place.plane, place.row, place.generation)
         call.media.capture, call.media.capture_problem = path, ""
         limit = self._paths().capture_octets

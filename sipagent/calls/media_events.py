@@ -3,12 +3,16 @@
 from functools import partial
 from typing import Final
 
+import structlog
+
 from sipagent.calls.call import Call, CallState
 from sipagent.calls.lifecycle import Lifecycle
 from sipagent.calls.row_state import MAX_LOSSES
 from sipagent.rtp import control as media
 from sipagent.service import messages
 from sipagent.sip.outcome import Outcome
+
+log = structlog.get_logger(__name__)
 
 REPAIR_S: Final = 5.0  # for a media plane that died to be back; far ends give up after longer silences
 TELL_AGAIN_MS: Final = 10_000  # those who watch need not hear of each second without RTP
@@ -49,6 +53,8 @@ class MediaEvents:
     def recording_ended(self, call: Call, event: media.RecordingEnded) -> None:
         """The file is closed."""
         call.media.recording, call.media.recording_problem = event.path, event.problem
+        if event.problem:  # whoever has to keep recordings must hear of it, also while no record can be written
+            log.warning("recording is not whole", call_id=call.id, path=event.path, problem=event.problem)
         call.note("recording", path=event.path, duration_ms=event.duration_ms, problem=event.problem)
         self._life.live[call.id].recording = False
         self._life.maybe_conclude(call)
@@ -141,3 +147,4 @@ class MediaEvents:
         call.note("recording", path=before, problem="cut short: its media plane died")
         path = self._life.recordings.next(before)
         self._life.tell_row(call, lambda row, generation: media.Record(row, generation, path))
+        self._life.live[call.id].recording = True

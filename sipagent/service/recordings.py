@@ -19,8 +19,9 @@ class RecordingPaths:
         self.apology = config.conversation.apology or str(packaged)
 
     def path(self, call_id: str, suffix: str) -> str:
-        """The file of a call with this suffix."""
-        return str((self.directory / f"{call_id}.{suffix}").resolve())
+        """A file for a call with this suffix, which is not there yet."""
+        first = (self.directory / f"{call_id}.{suffix}").resolve()
+        return self.next(str(first)) if first.exists() else str(first)
 
     def next(self, path: str) -> str:
         """A file beside `path` that is not there yet: x.wav, x-2.wav, x-3.wav."""

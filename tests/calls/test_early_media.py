@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from sipagent.calls.call import Call, CallState
 from sipagent.rtp import control as media
@@ -194,3 +195,22 @@ async def test_the_recording_begins_with_the_first_audio(direction: str, tmp_pat
         board.control.on_engine(sip.Answered(call.handle, EARLY))
         board.control.on_media(0, first_packet(call))
     assert call.state is CallState.CONNECTED and board.plane.names(call).count("Record") == 1
+
+
+async def test_a_recording_that_fails_is_told_in_the_log_and_begun_again_with_the_conversation(tmp_path: Path) -> None:
+    board = Board(RECORDING)
+    board.life.recordings = RecordingPaths(msgspec.structs.replace(CONFIG, records=Records(str(tmp_path))))
+    call = early(board)
+    assert call.place is not None
+    row, generation = call.place.row, call.place.generation
+    (tmp_path / f"{call.id}.wav").write_bytes(b"as far as it came")
+    with capture_logs() as lines:
+        board.control.on_media(0, media.RecordingEnded(row, generation, "x.wav", 0, "No space left on device"))
+    assert [(line["log_level"], line["problem"]) for line in lines] == [("warning", "No space left on device")]
+    assert call.media.recording_problem == "No space left on device" and call.state is CallState.EARLY
+    board.says(messages.Answer(call.id))
+    board.control.on_engine(sip.Confirmed("in1"))
+    board.control.on_media(0, first_packet(call))
+    assert call.state is CallState.CONNECTED
+    again = [each.path for each in board.plane.to(call) if isinstance(each, media.Record)]
+    assert [Path(path).name for path in again] == [f"{call.id}.wav", f"{call.id}-2.wav"]
