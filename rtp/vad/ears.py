@@ -95,7 +95,10 @@ class Ears:
         rate_hz = table.rate_hz[rows]
         first = start // (rate_hz // windows.NETWORK_HZ) - CONTEXT
         samples = windows.narrowband(table.rx_pcm, rows, first, CONTEXT + WINDOW, rate_hz, table.rx_head[rows])
-        verdict = self._echo.judge(rows, start, samples, self._activity.pending(rows)) if self._echo else None
+        verdict = None
+        if self._echo:
+            pending, speaking = self._activity.pending(rows), self._activity.speaking[rows]
+            verdict = self._echo.judge(rows, start, samples, pending, speaking)
         new = samples[:, CONTEXT:]
         probability = np.zeros(len(rows), np.float32)
         audible = np.einsum("ns,ns->n", new, new) > self._gate_power * WINDOW

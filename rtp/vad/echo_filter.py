@@ -23,6 +23,7 @@ _UNCERTAINTY: Final = np.array([0.02, 0.01, 0.005], np.float32)[:, None]  # powe
 _SMOOTHING: Final = np.float32(0.8)  # of the power of what is not echo
 _SCALE: Final = np.float32(1 / 32768)
 _LEAST_POWER: Final = np.float32(1e-6)
+_ABSENT: Final = np.float32(0.03)  # 15 dB below the echo that is expected: the far end has muted itself
 
 F4 = NDArray[np.float32]
 Rows = NDArray[np.intp]
@@ -44,7 +45,10 @@ class EchoFilter:
         self._other[rows] = 0
 
     def cancel(self, rows: Rows, received: F4, sent: F4) -> F4:
-        """The echo in `received` f4 [n, BLOCK], given `sent` f4 [n, REACH + BLOCK]: f4 [n, BLOCK]. Learns from it."""
+        """The echo in `received` f4 [n, BLOCK], given `sent` f4 [n, REACH + BLOCK]: f4 [n, BLOCK].
+
+        Learns from it, unless the echo is absent: that tells nothing of the path by which it will come back.
+        """
         blocks = np.lib.stride_tricks.as_strided(
             sent,
             (len(sent), PARTITIONS, 2 * BLOCK),
@@ -56,7 +60,8 @@ class EchoFilter:
         echo: F4 = _samples((path * spectrum).sum(axis=1))[:, BLOCK:] / _SCALE
         error = np.zeros((len(rows), 2 * BLOCK), np.float32)
         np.subtract(received, echo, out=error[:, BLOCK:])
-        self._learn(rows, path, spectrum, _spectrum(error * _SCALE))
+        there = np.flatnonzero(~is_absent(received, echo))
+        self._learn(rows[there], path[there], spectrum[there], _spectrum(error[there] * _SCALE))
         return echo
 
     def _learn(
@@ -76,6 +81,12 @@ class EchoFilter:
         path = _spectrum(impulse)
         uncertainty += (1 - _FORGETTING) * (path.real**2 + path.imag**2)
         self._path[rows], self._uncertainty[rows], self._other[rows] = path, uncertainty, other
+
+
+def is_absent(received: F4, echo: F4) -> NDArray[np.bool_]:
+    """Whether far less is `received` f4 [n, BLOCK] than the `echo` f4 [n, BLOCK] that was expected, ?[n]."""
+    absent: NDArray[np.bool_] = np.einsum("ns,ns->n", received, received) < _ABSENT * np.einsum("ns,ns->n", echo, echo)
+    return absent
 
 
 def _spectrum(samples: F4) -> NDArray[np.complex64]:

@@ -63,6 +63,49 @@ def test_an_echo_whose_delay_jumps_is_found_again() -> None:
     assert late == []
 
 
+def onsets_s(line: Line) -> list[list[float]]:
+    """Seconds at which onsets were told, of each row."""
+    return [[at / speech.RATE_HZ for at, speaking in told if speaking] for told in line.told]
+
+
+@needs_recordings
+@pytest.mark.parametrize(("kind", "return_loss_db"), KINDS)
+def test_a_far_end_that_was_muted_does_not_make_the_agent_interrupt_itself(kind: str, return_loss_db: float) -> None:
+    agent = np.stack([through_g711(speech.talk(12, seed)) for seed in range(12)])
+    heard = np.stack([received(pcm, EchoPath(kind, 60 + 20 * n, return_loss_db, n)) for n, pcm in enumerate(agent)])
+    heard[:, 40000:64000] = 0
+    line = Line(len(agent))
+    line.hear_all(heard, agent)
+    assert onsets_s(line) == [[]] * len(agent)
+
+
+@needs_recordings
+@pytest.mark.parametrize(("kind", "return_loss_db"), KINDS)
+def test_an_echo_that_comes_late_in_the_call_interrupts_the_agent_once_at_most(
+    kind: str, return_loss_db: float
+) -> None:
+    """A handset is laid down, or its mute key pressed after the greeting: nobody could know before."""
+    agent = np.stack([through_g711(speech.talk(14, seed)) for seed in range(12)])
+    heard = np.stack([received(pcm, EchoPath(kind, 60 + 20 * n, return_loss_db, n)) for n, pcm in enumerate(agent)])
+    heard[:, :32000] = 0
+    line = Line(len(agent))
+    line.hear_all(heard, agent)
+    assert max(len(each) for each in onsets_s(line)) <= 1
+
+
+@needs_recordings
+@pytest.mark.parametrize(("kind", "return_loss_db"), KINDS)
+def test_a_caller_is_heard_on_a_line_whose_echo_has_gone(kind: str, return_loss_db: float) -> None:
+    agent = np.stack([through_g711(speech.talk(10, seed)) for seed in range(12)])
+    voices = np.stack([speech.talk(3, 5000 + seed) // 2 for seed in range(12)])
+    heard = np.stack([received(pcm, EchoPath(kind, 60 + 20 * n, return_loss_db, n)) for n, pcm in enumerate(agent)])
+    heard[:, 32000:] = received(np.zeros(1, np.int16).repeat(48000), EchoPath("none", 0, 0))
+    heard[:, 56000:] = through_g711(voices)
+    line = Line(len(agent))
+    line.hear_all(heard, agent)
+    assert sum(len(each) > 0 and 7 <= each[0] < 8 for each in onsets_s(line)) >= 11
+
+
 @needs_recordings
 @pytest.mark.parametrize("ahead_s", [-0.8, 0.8])
 def test_clocks_that_did_not_start_together_do_not_hide_an_echo(ahead_s: float) -> None:
