@@ -43,6 +43,7 @@ MAX_LEFT_TICKS: Final = 1000  # until the next packet; a row whose clock has not
 MAX_ROUND_TRIP_MS: Final = 10_000  # longer ones are forged, or of another stream
 LOST_ON_THE_WAY: Final = 25  # packets that the far end says it sent while nothing came: half a second
 _WORD: Final = 0xFFFFFFFF
+_SENT: Final = slice(COUNTER["packets_sent"], COUNTER["octets_sent"] + 1)
 _CNAME_OCTETS: Final = 12  # 96 random bits (RFC 7022 §4.2)
 
 
@@ -77,6 +78,7 @@ class ControlReports:
         self.alive_until_ns = np.zeros(rows, np.int64)  # the far end's reports are a sign of life until then
         self._reports = np.zeros(rows, np.int64)  # sent so far
         self._sent = np.zeros(rows, np.uint64)  # RTP packets sent at the report before
+        self._before = np.zeros((rows, 2), np.uint64)  # packets and octets sent under the SSRC before this one
         self._prior = np.zeros((rows, 2), np.int64)  # expected and lost at the report before
         self._ssrc = np.zeros(rows, np.int64)  # of the stream that was reported on then
         self._sr_ssrc = np.zeros(rows, np.int64)  # the last SR: who sent it, …
@@ -91,7 +93,9 @@ class ControlReports:
         """The row goes to a new call: a new CNAME (RFC 7022), nothing reported yet."""
         self._cnames[row] = base64.b64encode(secrets.token_bytes(_CNAME_OCTETS)).decode()
         self._due_ns[row] = NEVER_NS
-        self._reports[row] = self._sent[row] = self._sr_ntp[row] = 0
+        self._reports[row] = self._sr_ntp[row] = 0
+        self._before[row] = self._table.counters[row, _SENT]
+        self._sent[row] = self._before[row, 0]
         self._prior[row] = 0
         self._ssrc[row] = self._sr_ssrc[row] = self._sr_packets[row] = -1
         self.alive_until_ns[row] = 0
@@ -105,7 +109,7 @@ class ControlReports:
 
     def close(self, row: int, tick: int, now_ns: int) -> None:
         """Say goodbye, if we ever said anything (§6.3.7)."""
-        sent = self._reports[row] or self._table.counters[row, COUNTER["packets_sent"]]
+        sent = self._reports[row] or self._packets_sent(row)
         if self._due_ns[row] != NEVER_NS and sent:
             (report,) = self._compounds(np.array([row]), tick, now_ns)
             self._send(row, build(*report, Goodbye((int(self._sender.ssrc[row]),))))
@@ -172,9 +176,7 @@ class ControlReports:
         left_ms = np.clip(sender.due[rows] - tick, 0, MAX_LEFT_TICKS) * self._tick_ms
         left_ticks = np.rint(left_ms * self._clock_rate_hz(rows) / 1000).astype(np.int64)
         timestamp = (sender.timestamp[rows] - left_ticks) & _WORD
-        counted = (
-            self._table.counters[rows, COUNTER["packets_sent"] : COUNTER["octets_sent"] + 1].astype(np.int64) & _WORD
-        )
+        counted = (self._table.counters[rows, _SENT] - self._before[rows]).astype(np.int64) & _WORD
         ntp = self._ntp(now_ns)
         return [
             SenderInfo(ntp, at, packets, octets)
@@ -210,6 +212,10 @@ class ControlReports:
         rate: NDArray[np.float64] = sender.ticks[rows] * self._table.rate_hz[rows] / sender.samples[rows]
         return rate
 
+    def _packets_sent(self, row: int) -> int:
+        """Under the present SSRC: RFC 3550 §6.4.1 counts anew with each."""
+        return int(self._table.counters[row, COUNTER["packets_sent"]] - self._before[row, 0])
+
     def _ntp(self, now_ns: int) -> int:
         return ((now_ns + self._offset_ns) << 32) // 1_000_000_000 & 0xFFFFFFFFFFFFFFFF
 
@@ -234,8 +240,8 @@ class ControlReports:
 
     def _take_block(self, row: int, block: ReportBlock, now_ns: int) -> None:
         gauges = self._table.gauges[row]
-        sent = int(self._table.counters[row, COUNTER["packets_sent"]])
-        gauges[GAUGE["remote_loss_fraction"]] = min(max(block.cumulative_lost, 0) / max(sent, 1), 1.0)
+        lost, sent = max(block.cumulative_lost, 0), max(self._packets_sent(row), 1)
+        gauges[GAUGE["remote_loss_fraction"]] = min(lost / sent, 1.0)
         clock_rate_hz = float(self._clock_rate_hz(np.array([row]))[0])
         gauges[GAUGE["remote_jitter_ms"]] = min(block.jitter_ticks * 1000 / clock_rate_hz, MAX_ROUND_TRIP_MS)
         self._gauges.reported[row] = True

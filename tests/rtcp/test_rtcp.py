@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from sipagent.rtp.control import CloseRow, NoMedia
+from sipagent.rtp.control import CloseRow, NoMedia, OpenRow
 from sipagent.rtp.rtcp import REPORTS_AT_ONCE
 from sipagent.rtp.rtcp_packet import (
     Description,
@@ -168,6 +168,24 @@ def test_goodbye_is_said_once_at_the_end() -> None:
     count = len(line.sockets.control)
     line.run_ms(10_000)
     assert len(line.sockets.control) == count
+
+
+def test_a_stream_that_goes_on_from_a_new_plane_is_counted_from_its_own_beginning() -> None:
+    line = Line().open(**OURS)
+    line.run_ms(10_000)
+    before = line.counter("packets_sent")
+    line.do(OpenRow(0, 1, 0, 8000, resumed_ms=0))  # the call's counters go on, its SSRC is another one
+    line.stream(**OURS)
+    line.sockets.control.clear()
+    line.run_ms(2000)
+    arrive(line, Report(FAR_SSRC, None, (block(line, cumulative_lost=50),)))
+    assert line.counter("packets_sent") > before + 90
+    assert gauge(line, "remote_loss_fraction") == pytest.approx(0.5, abs=0.02)
+    line.do(CloseRow(0, 1))
+    report = compounds(line)[-1][0]
+    assert isinstance(report, Report) and report.sender is not None
+    assert report.sender.packets == line.counter("packets_sent") - before
+    assert report.sender.octets == 160 * report.sender.packets
 
 
 @pytest.mark.rfc("3550", "6.3.7", "MUST", role="both", text="who sent neither RTP nor RTCP sends no BYE")
