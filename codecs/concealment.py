@@ -32,7 +32,7 @@ RECOVERY_MS: Final = 5.0
 RINGING_MS: Final = 5.0
 ORDER: Final = 12  # of the LPC filter
 LPC_WINDOW_MS: Final = 30.0
-LOUDEST_FLOOR_DBOV: Final = -50.0
+LOUDEST_FLOOR_DBOV: Final = -50.0  # of noise that is made up
 _LAG_WINDOW: Final = np.exp(-0.5 * (2 * np.pi * 0.005 * np.arange(ORDER + 1)) ** 2)  # 40 Hz at 8 kHz
 _LAG_WINDOW[0] = 1.0001  # and a noise floor 40 dB down
 _WIDENED: Final = (0.994 ** np.arange(ORDER + 1)).astype(np.float32)  # poles within this radius
@@ -64,14 +64,14 @@ class Concealment:
         self._joined[rows] = False
         self._floor[rows] = np.inf
 
-    def noise_floor_dbov(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    def noise_floor_dbov(self, rows: NDArray[np.intp], loudest_dbov: float = LOUDEST_FLOOR_DBOV) -> NDArray[np.float32]:
         """Level of the quietest frames of each row, f4[len(rows)] in dBov; -127 before the first good frame.
 
-        Never above -50: one who has spoken since the call began has not shown the floor yet.
+        Never above `loudest_dbov`: one who has spoken since the call began has not shown the floor yet.
         """
         floor = self._floor[rows]
         known = np.where(np.isfinite(floor), floor, np.float32(0))
-        return np.minimum(level.from_mean_square(known), np.float32(LOUDEST_FLOOR_DBOV))
+        return np.minimum(level.from_mean_square(known), np.float32(loudest_dbov))
 
     def remember(self, rows: NDArray[np.intp], pcm: NDArray[np.int16]) -> NDArray[np.int16]:
         """Good frames i2[len(rows), n] in; the same out, cross-faded from the concealment that went before, if any."""

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sipagent.codecs.concealment import HISTORY_MS, Concealment
+from sipagent.codecs.concealment import HISTORY_MS, LOUDEST_FLOOR_DBOV, Concealment
 from sipagent.rtp.ring import RingColumn
 from sipagent.rtp.table import CallTable
 
@@ -32,8 +32,8 @@ class Concealer(Protocol):
     def resume(self, rows: Rows, pcm: Pcm) -> Pcm:
         """Audio is back: `pcm` with its beginning faded in over what the gap would have gone on with."""
 
-    def noise_floor_dbov(self, rows: Rows) -> NDArray[np.float32]:
-        """How loud these rows are when nobody speaks, f4[n]; -127 when that is not known."""
+    def noise_floor_dbov(self, rows: Rows, loudest_dbov: float = LOUDEST_FLOOR_DBOV) -> NDArray[np.float32]:
+        """How loud these rows are when nobody speaks, f4[n], at most `loudest_dbov`; -127 when that is not known."""
 
     def on_tick(self, tick: int) -> None:
         """Listen to what was received, for the noise floor."""
@@ -72,11 +72,11 @@ class PitchConcealer:
             out[chosen] = concealment.remember(rows[chosen], pcm[chosen])
         return out
 
-    def noise_floor_dbov(self, rows: Rows) -> NDArray[np.float32]:
+    def noise_floor_dbov(self, rows: Rows, loudest_dbov: float = LOUDEST_FLOOR_DBOV) -> NDArray[np.float32]:
         """Level of the quietest packets heard."""
         floor = np.full(len(rows), -127, np.float32)
         for _, concealment, chosen in self._split(rows):
-            floor[chosen] = concealment.noise_floor_dbov(rows[chosen])
+            floor[chosen] = concealment.noise_floor_dbov(rows[chosen], loudest_dbov)
         return floor
 
     def on_tick(self, tick: int) -> None:
@@ -124,7 +124,7 @@ class SilenceInstead:
         """The audio as it came."""
         return pcm
 
-    def noise_floor_dbov(self, rows: Rows) -> NDArray[np.float32]:
+    def noise_floor_dbov(self, rows: Rows, loudest_dbov: float = LOUDEST_FLOOR_DBOV) -> NDArray[np.float32]:
         """Unknown."""
         return np.full(len(rows), -127, np.float32)
 

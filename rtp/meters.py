@@ -26,6 +26,7 @@ LOOK: Final = 4096  # samples: 0.5 s at 8 kHz
 BLOCK: Final = 256
 SPEECH_DBOV: Final = -55.0  # quieter than this nobody speaks
 ABOVE_NOISE_DB: Final = 10.0
+LOUDEST_NOISE_DBOV: Final = -35.0  # a street; what is never quieter is speech without a pause, or music
 MEMORY_BLOCKS: Final = 300  # 10 s of speech: the level follows a speaker who moves away
 LOUD: Final = level.CLIP // 2
 PART: Final = 64  # of each block
@@ -75,7 +76,7 @@ class Meters:
         start = clock // LOOK * LOOK - LOOK
         heard_start = np.maximum(start + table.rx_head[rows] - clock, 0)
         heard, sent = _parts(self._heard, rows, heard_start), _parts(self._sent, rows, start)
-        noise_dbov = self._concealer.noise_floor_dbov(rows)
+        noise_dbov = self._concealer.noise_floor_dbov(rows, LOUDEST_NOISE_DBOV)
         table.gauges[rows, GAUGE["noise_floor_dbov"]] = noise_dbov
         listening = self._speech(rows, 0, heard, np.maximum(noise_dbov + ABOVE_NOISE_DB, SPEECH_DBOV))
         talking = self._speech(rows, 1, sent, np.full(len(rows), SPEECH_DBOV))

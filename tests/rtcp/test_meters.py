@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from sipagent.codecs import g711, level
 from sipagent.rtp.table import GAUGE
 from tests.rtp.line import Line, rtp, talk
+from tests.rtp.test_send import speak
 
 
 def gauge(line: Line, name: str) -> float:
@@ -75,6 +76,23 @@ def test_noise_behind_speech_is_the_floor() -> None:
     noise = (np.random.default_rng(3).standard_normal(160 * 400) * 32768 * 10 ** (-50 / 20)).astype(np.int16)
     talk(line, packets(noise), until_ms=8000)
     assert gauge(line, "noise_floor_dbov") == pytest.approx(-50, abs=3)
+
+
+def test_a_caller_in_a_loud_place_is_not_one_who_speaks_all_the_time() -> None:
+    line = Line().open()
+    random = np.random.default_rng(3)
+    count = 160 * 800
+    noise = random.standard_normal(count) * 32768 * 10 ** (-40 / 20)
+    turns = np.arange(count) // 8000 % 2 == 1  # of a second each
+    speech = 32768 * 10 ** (-17 / 20) * np.sin(np.arange(count) * 2 * np.pi * 300 / 8000) * turns
+    heard, ours = (noise + speech).astype(np.int16), (~turns * tone(3000, 800)).astype(np.int16)
+    for at_ms, packet in packets(heard):
+        line.arrive(packet)
+        speak(line, ours[8 * at_ms : 8 * at_ms + 160])
+        line.tick(4)
+    assert gauge(line, "noise_floor_dbov") == pytest.approx(-40, abs=1.5)
+    assert gauge(line, "level_in_dbov") == pytest.approx(-20, abs=0.3)
+    assert line.counter("double_talk_packets") < 40
 
 
 def test_a_new_call_begins_without_the_levels_of_the_one_before() -> None:
