@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Pcm = NDArray[np.int16]
 
 TOLERANCE_S: Final = 0.005  # a tick: times of arrival are not known better
-QUIET: Final = 256  # peak, -42 dBov: a piece in which nothing is missed
+QUIET: Final = 512  # peak: comfort noise at its loudest is below it, and nothing is missed in a piece of that
 SLEW: Final = 400  # samples of sound in which one is left out or doubled: 2500 ppm, more than any crystal is off
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sipagent.codecs import g711
+from sipagent.codecs import comfort_noise, g711
 from sipagent.rtp.control import CloseRow, ControlRecording, MediaProblem, Record, RecordingEnded
 from sipagent.rtp.heard_leg import HeardLeg
 from tests.rtp.line import START_NS, TICK_NS, Line, marked, rtp
@@ -132,8 +132,11 @@ def test_the_heard_leg_is_moved_at_once_in_silence_and_by_single_samples_in_soun
     assert (len(pcm), at) == (802, 2300)
     pcm, at = leg.place(sound, 3000)
     assert (len(pcm), at) == (798, 3102)
+    noise = comfort_noise.generate(np.array([-50.0], np.float32), 800, np.random.default_rng(1))[0]
+    pcm, at = leg.place(noise, 3800)
+    assert (len(pcm), at) == (700, 3900), "comfort noise is silence"
     pcm, at = leg.place(np.zeros(0, np.int16), 9000)
-    assert (len(pcm), at) == (0, 3900)
+    assert (len(pcm), at) == (0, 4600)
 
 
 def test_what_is_left_out_or_doubled_is_where_the_sound_moves_least() -> None:
