@@ -105,8 +105,8 @@ class RecordingTaps:
         assert self._recorder is not None
         table, tap = self._table, self._taps[row]
         rx_head, tx_clock = int(table.rx_head[row]), int(table.tx_clock[row])
-        # Half a ring at most: a plane that was stopped for longer leaves a gap, which the recorder writes as silence.
-        rx_from, tx_from = max(tap.rx_read, rx_head - RX_RING // 2), max(tap.tx_read, tx_clock - SENT_RING // 2)
+        # A ring at most: a plane that was stopped for longer leaves a gap, which the recorder writes as silence.
+        rx_from, tx_from = max(tap.rx_read, rx_head - RX_RING), max(tap.tx_read, tx_clock - SENT_RING)
         tap.heard.at += rx_from - tap.rx_read
         came_at = self._receiver.came_at(row, rx_head, tap.start_ns, now_ns) - (rx_head - rx_from)
         heard, heard_at = tap.heard.place(_cut(table.rx_pcm[row], rx_from, rx_head), came_at)

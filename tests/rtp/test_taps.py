@@ -7,6 +7,7 @@ import soundfile
 from sipagent.codecs import comfort_noise, g711
 from sipagent.rtp.control import CloseRow, ControlRecording, MediaProblem, Record, RecordingEnded
 from sipagent.rtp.heard_leg import HeardLeg
+from sipagent.rtp.taps import EVERY_TICKS, TURN
 from tests.rtp.line import START_NS, TICK_NS, Line, marked, rtp
 from tests.rtp.test_send import level, speak
 
@@ -55,6 +56,22 @@ def test_while_it_is_paused_both_legs_are_silent_and_time_goes_on(tmp_path: Path
     pcm, _ = soundfile.read(path, dtype="int16")
     assert not pcm[3600:6000].any()
     assert pcm[1000:2800].all() and pcm[7000:9000].all()
+
+
+def test_a_plane_that_passes_over_some_of_its_turns_records_all_that_it_sends(tmp_path: Path) -> None:
+    line = Line().open(rate_hz=16000)
+    path = tmp_path / "call.wav"
+    line.do(Record(0, 1, str(path)))
+    for _ in range(200):
+        if 40 < line.tick_number < 110 and line.tick_number % EVERY_TICKS == TURN - 1:
+            line.tick_number += 1  # too late for it
+            line.now_ns += TICK_NS
+        if line.tick_number % 4 == 0:
+            speak(line, level(3000, 320))
+        line.tick()
+    line.plane._taps.shut_down()
+    ours = soundfile.read(path, dtype="int16")[0][2000:14000, 1]
+    assert np.count_nonzero(ours) > 0.99 * len(ours)
 
 
 def test_a_recording_that_is_not_there_cannot_be_stopped() -> None:
