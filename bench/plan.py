@@ -47,4 +47,5 @@ BENCHMARKS: Final = (
     Benchmark("startup", "from the command to REGISTERed", quick=(("--runs", "1"),)),
     Benchmark("overload", "more calls than there is room for"),
     Benchmark("soak", "what thousands of calls leave behind"),
+    Benchmark("misfortune", "calls of all kinds while processes die", quick=(("--seconds", "10"),)),
 )

@@ -65,12 +65,14 @@ async def soak(calls: int, rate: float, warm_up: int, rest_s: float = REST_S) ->
 
 async def figures(agent: Service) -> dict[str, Any]:
     """What every process holds, by its name, and what call control says."""
-    held = await asyncio.to_thread(_processes, agent)
+    return await asyncio.to_thread(_processes, agent) | await metrics_of(agent)
+
+
+async def metrics_of(agent: Service) -> dict[str, float]:
+    """What call control says that it holds, by the names of METRICS."""
     metrics = (await agent.http.get("/metrics")).text
-    for name in METRICS:
-        values = re.findall(rf"(?m)^{name}(?:_total)?(?:{{[^}}]*}})? ([0-9.e+]+)$", metrics)
-        held[name] = sum(map(float, values))
-    return held
+    values = {name: re.findall(rf"(?m)^{name}(?:_total)?(?:{{[^}}]*}})? ([0-9.e+]+)$", metrics) for name in METRICS}
+    return {name: sum(map(float, found)) for name, found in values.items()}
 
 
 def _processes(agent: Service) -> dict[str, Any]:

@@ -27,7 +27,7 @@ keepalive_seconds = 0
 [media]
 address = "127.0.0.1"
 ports = [{first}, {last}]
-
+{media}
 [http]
 listen = "unix:{folder}/http.sock"
 
@@ -102,13 +102,14 @@ class Service:
 
 @asynccontextmanager
 async def service(
-    folder: Path, extra: str, ports: int = 40, start_seconds: float = 60.0, namespace: str = ""
+    folder: Path, extra: str, ports: int = 40, start_seconds: float = 60.0, namespace: str = "", media: str = ""
 ) -> AsyncIterator[Service]:
-    """The service with BASE and `extra` TOML behind it (routes, trunks, limits), from ready to stopped."""
+    """The service with BASE and TOML: `extra` behind it (routes, trunks, limits), `media` in [media]; till stopped."""
     folder.mkdir(parents=True, exist_ok=True)
     sip_port, first = free_port(tcp=True), free_port(count=ports)
     config = folder / "sipagent.toml"
-    config.write_text(BASE.format(sip_port=sip_port, first=first, last=first + ports - 2, folder=folder) + extra)
+    last = first + ports - 2
+    config.write_text(BASE.format(sip_port=sip_port, first=first, last=last, folder=folder, media=media) + extra)
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests" / "support" / "brains"), "PYTHONUNBUFFERED": "1"}
     if environment.pop("PYTHONDONTWRITEBYTECODE", ""):  # else each process compiles every module anew
         environment["PYTHONPYCACHEPREFIX"] = str(Path(tempfile.gettempdir()) / "sipagent-tests-pycache")
