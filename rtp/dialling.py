@@ -1,6 +1,6 @@
 """Sending digits: telephone events where they were negotiated, tones where they were not.
 
-Either way speech waits meanwhile, and so do digits while the row is on hold.
+Either way speech waits meanwhile, and so do digits while the row is on hold, but for the end of the one that has begun.
 """
 
 from collections.abc import Callable
@@ -64,13 +64,11 @@ class Dialling:
             if self._sender.due[row] > tick:
                 continue
             sender = self._senders[row]
-            if self._sender.sending[row]:
-                period_ms = int(self._sender.samples[row]) * 1000 // int(self._table.rate_hz[row])
-                frame, done = sender.next(int(self._sender.ticks[row]), period_ms)
-                if frame is not None:
-                    frames[row] = frame
-            else:
-                done = sender.interrupt()
+            period_ms = int(self._sender.samples[row]) * 1000 // int(self._table.rate_hz[row])
+            on_hold = not self._sender.sending[row]
+            frame, done = sender.next(int(self._sender.ticks[row]), period_ms, on_hold=on_hold)
+            if frame is not None:
+                frames[row] = frame
             self._tell(row, done)
             if not sender.queue:
                 self._end(row)

@@ -24,6 +24,7 @@ LOST_END_NS: Final = 40_000_000  # more than three packet times without a packet
 SEGMENT_TICKS: Final = 0xFFFF  # an event that is longer goes on under a new timestamp (§2.5.1.3), …
 SEGMENT_LEAST_TICKS: Final = 0x8000  # … or somewhat earlier: some take a multiple of their packet time
 REPEATED_MS: Final = 60  # within which the copies of an end come
+SHORTEST_MS: Final = 40  # of a digit that is cut short
 REMEMBERED: Final = 32  # timestamps per row, so that no straggler presses again
 _VOLUME: Final = 10  # -10 dBm0 (§2.3.4)
 
@@ -208,15 +209,18 @@ class EventSender:
             self.queue.append((key, duration_ms, gap_ms, index == len(keys) - 1))
         self.announced.append("".join(keys))
 
-    def next(self, ticks: int, period_ms: int) -> tuple[EventFrame | None, str | None]:
+    def next(self, ticks: int, period_ms: int, *, on_hold: bool = False) -> tuple[EventFrame | None, str | None]:
         """One packet time, of `ticks` timestamp units: the event packet to send, and the digits that are done.
 
-        Without an event packet audio is sent.
+        Without an event packet audio is sent. On hold a digit that has begun is brought to its end, and no other
+        begins: without an end some far ends never hear of it, and to others the rest of it would be another press.
         """
-        if not self.queue:
+        if not self.queue or (on_hold and (not self._offset or self.queue[0][0] in PAUSE_MS)):
             return None, None
         digit, duration_ms, gap_ms, last = self.queue[0]
         per_ms = ticks // period_ms
+        if on_hold:
+            duration_ms, gap_ms = min(duration_ms, SHORTEST_MS), 0
         offset, self._offset = self._offset, self._offset + ticks
         if digit in PAUSE_MS:
             return None, self._advance(last) if self._offset >= PAUSE_MS[digit] * per_ms else None
@@ -234,10 +238,7 @@ class EventSender:
         return frame, self._advance(last) if over else None
 
     def interrupt(self) -> str | None:
-        """Nothing can be sent for now: a digit that has begun counts as pressed; returns the digits that are done.
-
-        The far end has heard of it, and would take the rest, after a pause, for another press.
-        """
+        """No events are taken any more: a digit that has begun counts as pressed; returns the digits that are done."""
         if not self._offset or self.queue[0][0] in PAUSE_MS:
             return None
         return self._advance(self.queue[0][3])

@@ -2,11 +2,14 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sipagent.codecs import tones
+
+SHORTEST_MS: Final = 40  # that must be heard (ITU-T Q.24)
 
 
 @dataclass(slots=True)
@@ -41,7 +44,9 @@ class ToneSender:
         return out, done
 
     def interrupt(self) -> list[str]:
-        """Nothing can be sent for now: a digit that has begun counts as pressed, as the rest would be another press."""
+        """Nothing can be sent for now: a digit that was heard counts as pressed, its rest would be another press."""
+        if self._position < SHORTEST_MS * self.rate_hz // 1000:
+            self._position = 0
         return self._advance() if self._position and self.queue[0].any() else []
 
     def _advance(self) -> list[str]:

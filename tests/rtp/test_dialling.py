@@ -77,10 +77,12 @@ def test_a_packet_time_or_payload_type_that_changes_under_a_digit_does_not_chang
 def test_a_hold_in_the_middle_of_an_event_does_not_make_two_presses_of_it(after_ms: int) -> None:
     line = dialling("12", after_ms)
     line.stream(sending=False)
-    line.run_ms(1000)
+    line.run_ms(100)
     count = len(line.sent())
     line.run_ms(1000)
     assert len([packet for packet in line.sent()[count:] if packet.payload_type in (0, 101)]) == 0
+    begun = {packet.data[12] for packet in events(line)}
+    assert all(sum(each.data[12] == code and each.data[13] >= 0x80 for each in events(line)) == 3 for code in begun)
     line.stream()
     line.run_ms(700)
     assert understood(line) == "12"
