@@ -102,7 +102,7 @@ def _media(life: Lifecycle) -> Iterator[Metric]:
             plane_metrics.add_metric([number, name], int(table.plane[index]))
         active = np.flatnonzero(table.active)
         rows.add_metric([number], len(active))
-        sums = table.counters[active].sum(axis=0) + plane.retired_counters
+        sums = plane.totals()
         for index, name in enumerate(COUNTERS):
             totals.add_metric([number, name], int(sums[index]))
         if len(active):
