@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sipagent.rtp.delay import NEVER_NS, DelayModel
+from sipagent.rtp.delay import FLOOR_WINDOW_NS, NEVER_NS, DelayModel
 from sipagent.rtp.formats import Kind
 from sipagent.rtp.table import CallTable
 from sipagent.rtp.timeline import Timeline
@@ -46,6 +46,10 @@ class Placement:
         self._late_since_ns = np.zeros(rows, np.int64)
         self.sample_ns = np.full(rows, 125_000, np.int64)
         self.samples = np.full(rows, 160, np.int64)  # samples per packet
+        # … of the longest lately: a far end that sends now 20 and now 60 ms is not late with the longer ones.
+        self._longest = self.samples.copy()
+        self._longest_now = self.samples.copy()  # in this window
+        self._window_end_ns = 0
         self.next_timestamp = np.zeros(rows, np.int64)  # of the packet that follows …
         self.next_position = np.zeros(rows, np.int64)  # … and its place
         self.anew = np.zeros(rows, np.bool_)  # the next packet begins a new time line
@@ -56,13 +60,13 @@ class Placement:
     def open(self, row: int, rate_hz: int) -> None:
         """The row goes to a new call, with rings of this rate."""
         self.sample_ns[row] = 1_000_000_000 // rate_hz
-        self.samples[row] = rate_hz // 50
+        self.samples[row] = self._longest[row] = self._longest_now[row] = rate_hz // 50
         self._late_run[row] = 0
 
     def set_format(self, row: int, samples_per_tick: int, samples: int) -> None:
         """A unit of the RTP timestamp is so many samples of the ring, and a packet is expected to hold `samples`."""
         self._samples_per_tick[row] = samples_per_tick
-        self.samples[row] = samples
+        self.samples[row] = self._longest[row] = self._longest_now[row] = samples
 
     def start(self, rows: Rows, now_ns: int) -> None:
         """The clocks of `rows` begin to run, from where their heads stand."""
@@ -83,6 +87,8 @@ class Placement:
         self.next_timestamp[rows] = (timestamp + ticks) & 0xFFFFFFFF
         self.next_position[rows] = position + samples
         self.samples[rows] = samples
+        self._longest[rows] = np.maximum(self._longest[rows], samples)
+        self._longest_now[rows] = np.maximum(self._longest_now[rows], samples)
         in_time = position + samples > self._head[rows]
         self._late_run[rows] = np.where(in_time, 0, self._late_run[rows])
 
@@ -152,19 +158,23 @@ class Placement:
 
     def overdue_ns(self, now_ns: int) -> NDArray[np.int64]:
         """For how long the next packet of each row has been overdue, of all rows; below zero: it is not yet."""
-        overdue: NDArray[np.int64] = now_ns - (self._head + self.samples) * self.sample_ns - self._delay.wait_ns
+        overdue: NDArray[np.int64] = now_ns - (self._head + self._longest) * self.sample_ns - self._delay.wait_ns
         return overdue
 
     def complete(self, rows: Rows, then_ns: int) -> NDArray[np.int64]:
         """Up to where the time lines of `rows` [n] will not be waited for, i8[n]: what was overdue at `then_ns`."""
         head, samples = self._head[rows], self.samples[rows]
-        overdue = (then_ns - 1 - self._delay.wait_ns[rows]) // self.sample_ns[rows]
+        overdue = (then_ns - 1 - self._delay.wait_ns[rows]) // self.sample_ns[rows] - self._longest[rows] + samples
         missing = np.ceil(np.maximum(head - overdue, 0) / samples).astype(np.int64)
         complete: NDArray[np.int64] = np.maximum(head - missing * samples, 0)
         return complete
 
     def look_ahead(self, now_ns: int) -> tuple[Rows, NDArray[np.bool_]]:
         """Rows that now run ahead of time, or no longer do, and which of both; to be called each LOOK_AHEAD_NS."""
+        if now_ns >= self._window_end_ns:
+            self._window_end_ns = now_ns + FLOOR_WINDOW_NS
+            np.maximum(self._longest_now, self.samples, out=self._longest)
+            self._longest_now[:] = self.samples
         ahead_ns = self._head * self.sample_ns - (now_ns - self._epoch_ns)
         self._epoch_ns -= FOLLOW_NS * (ahead_ns > MAX_AHEAD_NS // 2)
         ahead: NDArray[np.bool_] = ahead_ns > np.where(self.ahead, MAX_AHEAD_NS // 2, MAX_AHEAD_NS)

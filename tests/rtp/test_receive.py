@@ -258,6 +258,32 @@ def test_the_packet_time_may_change_in_the_middle_of_the_call() -> None:
     assert line.counter("lost") == 0
 
 
+@pytest.mark.parametrize("sizes", [(160, 480), (80, 320), (80, 480), (160, 320, 80, 264), (160,) * 25 + (480,) * 9])
+def test_a_far_end_whose_packets_differ_in_size_is_not_taken_to_be_late(sizes: tuple[int, ...]) -> None:
+    line = Line().open()
+    packets, timestamp = [], 0
+    for number in range(4 * len(sizes) + 200):
+        octets = sizes[number % len(sizes)]
+        timestamp += octets
+        packets.append((timestamp // 8, rtp(number, timestamp - octets, marked(number, octets))))
+    first = [packet for packet in packets if packet[0] < 1000]
+    talk(line, first, until_ms=1000)
+    before = line.counter("concealed_samples")
+    assert before <= 320
+    talk(line, [(at - 1000, packet) for at, packet in packets[len(first) :]])
+    assert line.counter("concealed_samples") == before
+    assert line.counter("lost") == line.counter("dropped_late") == 0
+
+
+def test_a_gap_is_waited_for_as_long_as_usual_some_seconds_after_the_packets_became_shorter() -> None:
+    line = Line().open()
+    long = [(60 + 60 * n, rtp(n, 480 * n, bytes(480))) for n in range(10)]
+    short = [(620 + 20 * n, rtp(10 + n, 4800 + 160 * n)) for n in range(250)]
+    talk(line, long + short)
+    line.run_ms(40)
+    assert line.counter("concealed_samples") > 0
+
+
 def test_alaw_and_ulaw_may_follow_each_other() -> None:
     line = Line().open()
     talk(line, [(20 * n, rtp(n, 160 * n, bytes([0x90]) * 160, payload_type=8 if n % 2 else 0)) for n in range(10)])
