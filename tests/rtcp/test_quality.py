@@ -68,6 +68,7 @@ def test_a_clean_line_is_scored_as_one_and_the_score_reaches_the_record() -> Non
     assert closed.gauges["r_factor_in"] == pytest.approx(93.2 - 0.024 * 25, abs=0.01)
     assert closed.gauges["mos_in"] == pytest.approx(4.40, abs=0.01)
     assert closed.gauges["loss_fraction"] == 0 and closed.gauges["mos_out"] == 0
+    assert str(closed.gauges["echo_return_loss_db"]) == "0.0", "no echo was found, and not less than none"
 
 
 def test_loss_lowers_the_score_and_bursts_lower_it_more() -> None:
