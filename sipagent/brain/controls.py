@@ -54,6 +54,18 @@ class CallControls(Protocol):
     def hold(self, held: bool) -> None:
         """Put the far end on hold, or take it back."""
 
+    def start_recording(self, suffix: str = "") -> None:
+        """Record both sides, as wav, flac or opus; "" = as the route does. Each time into a file of its own."""
+
+    def pause_recording(self) -> None:
+        """Keep both sides out of the recording, as silence, for as long as a card number is told."""
+
+    def resume_recording(self) -> None:
+        """Go on with it."""
+
+    def stop_recording(self) -> None:
+        """End the recording before the call ends."""
+
     @property
     def presence(self) -> str:
         """Who is on the line: `caller`; `alone`, a colleague while the caller hears music; `joined`; `three_way`."""

@@ -19,6 +19,20 @@ class Changes:
         """Send DTMF to the far end."""
         self._life.tell_row(call, lambda row, generation: media.SendDigits(row, generation, digits))
 
+    def record(self, call: Call, action: str, suffix: str = "") -> str:
+        """Start, pause, resume or stop the recording; why not, or ""."""
+        live, recordings = self._life.live.get(call.id), self._life.recordings
+        if live is None or live.row is None or not call.alive:
+            return f"the call is {call.state.value}"
+        match action:
+            case "start":
+                return recordings.start(call, suffix)
+            case "pause" | "resume":
+                return recordings.pause(call, action == "pause")
+            case "stop":
+                return recordings.stop(call)
+        return f"{action!r} is nothing that a recording does"
+
     def hold(self, call: Call, held: bool) -> None:
         """Put the far end on hold (`sendonly`: it hears music or comfort noise), or take it back."""
         live = self._life.live[call.id]

@@ -82,6 +82,7 @@ class CallControl:
             messages.TakeBack: lambda call, message: self._take_back(call),
             messages.Hold: lambda call, message: self.changes.hold(call, message.held),
             messages.SendText: self.changes.send_text,
+            messages.ControlRecording: self._record,
         }
         self.on_media_ready = self._media.plane_ready
         self.on_media_lost = self._media.plane_lost
@@ -111,6 +112,11 @@ class CallControl:
         call = self.life.calls.get(message.call_id)
         if call is not None and call.id in self.life.live and call.place is not None and call.place.worker == index:
             self._from_worker[type(message)](call, message)
+
+    def _record(self, call: Call, message: messages.ControlRecording) -> None:
+        problem = self.changes.record(call, message.action, message.suffix)
+        if problem:
+            call.note("warning", problem=f"{message.action} recording: {problem}")
 
     def _take_back(self, call: Call) -> None:
         self.transfers.take_back(call, "the agent took the caller back")

@@ -98,7 +98,7 @@ class ConversationEvents:
         self._life.cancel_timer(call, "offer")
         if call.answered:
             self._life.tell_row(call, lambda row, generation: media.AssignWorker(row, generation, -1))
-            apology = self._life.recordings.apology
+            apology = self._life.paths.apology
             self._life.tell_row(call, lambda row, generation: media.Play(row, generation, apology, exclusive=True))
             live.apologising, live.connect_after_prompt = True, False
         self._life.timer(call, "offer", TAKEOVER_S, lambda: self._give_up(call))

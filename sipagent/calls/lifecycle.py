@@ -16,6 +16,7 @@ from sipagent.calls.call import Call, CallInput, CallRegistry, CallState, Ending
 from sipagent.calls.capture import Captures
 from sipagent.calls.negotiation import MediaSession
 from sipagent.calls.pacing import PacingGate
+from sipagent.calls.recording import Recordings
 from sipagent.calls.row_state import RowState
 from sipagent.calls.rows import Row, RowPool
 from sipagent.calls.trail import Trail
@@ -53,7 +54,6 @@ class Live:
         self.early_media = (
             False  # inbound: 183 was sent; outbound: the brain wants to hear what comes before the answer
         )
-        self.recording = False  # a file is open
         self.apologising = False  # the caller hears that we lost the thread
         self.connect_after_prompt = False
         self.hang_up_after_prompt = False
@@ -99,16 +99,17 @@ class Lifecycle:
         engine: sip.SipEngine,
         planes: list[MediaPlane],
         workers: WorkerPool,
-        recordings: RecordingPaths,
+        paths: RecordingPaths,
         records: Records,
     ) -> None:
         self.config = config
         self.engine = engine
         self.planes = planes
         self.workers = workers
-        self.recordings = recordings
+        self.paths = paths
         self.calls = CallRegistry()
-        self.captures = Captures(engine, planes, self.calls, lambda: self.recordings)
+        self.captures = Captures(engine, planes, self.calls, lambda: self.paths)
+        self.recordings = Recordings(self.tell_row, lambda: self.paths)
         self.live: dict[str, Live] = {}
         self.rows = RowPool()
         self.pacing = PacingGate(planes)
@@ -265,23 +266,16 @@ class Lifecycle:
         call.move(CallInput.CONNECT)
         limit = self.config.limits.max_call_seconds
         self.timer(call, "length", limit, lambda: self.hang_up(call, "the longest call allowed"))
-        self._record(call)
+        self.recordings.start_by_route(call)
         if call.place is not None and call.place.worker >= 0:
             self.tell_worker(call, messages.Connected(call.id, self.live[call.id].session.row_rate_hz))
 
     def converse_early(self, call: Call) -> None:
         """Both sides can be heard before the answer: the recording begins, and the conversation if it wants to."""
-        self._record(call)
+        self.recordings.start_by_route(call)
         if self.live[call.id].early_media:
             rate_hz = self.live[call.id].session.row_rate_hz
             self.tell_worker(call, messages.Connected(call.id, rate_hz, answered=False))
-
-    def _record(self, call: Call) -> None:
-        live = self.live[call.id]
-        if call.route.record and not live.recording:
-            path = self.recordings.path(call.id, call.route.record)
-            self.tell_row(call, lambda row, generation: media.Record(row, generation, path))
-            live.recording = True
 
     def accept_answer(self, call: Call, body: bytes) -> bool:
         """Settle our offer by its answer; False when the answer is of no use and the call was ended."""
@@ -348,7 +342,7 @@ class Lifecycle:
         live = self.live.get(call.id)
         if live is None or not live.finishing or not live.finished or live.row is not None:
             return
-        if not live.recording and not self.captures.is_open(call):
+        if not self.recordings.is_open(call) and not self.captures.is_open(call):
             self.conclude(call)
 
     def conclude(self, call: Call) -> None:
@@ -363,6 +357,7 @@ class Lifecycle:
         self.leave_worker(call)
         self.captures.stop(call)
         self.captures.forget(call)
+        self.recordings.forget(call)
         call.ending = call.ending or Ending(Outcome.FAILED, "timeout", 0, "the far end did not answer our BYE")
         call.move(CallInput.END)
         call.ladder = ladder.pack(self.engine.ladder(call.handle))

@@ -52,11 +52,7 @@ class MediaEvents:
 
     def recording_ended(self, call: Call, event: media.RecordingEnded) -> None:
         """The file is closed."""
-        call.media.recording, call.media.recording_problem = event.path, event.problem
-        if event.problem:  # whoever has to keep recordings must hear of it, also while no record can be written
-            log.warning("recording is not whole", call_id=call.id, path=event.path, problem=event.problem)
-        call.note("recording", path=event.path, duration_ms=event.duration_ms, problem=event.problem)
-        self._life.live[call.id].recording = False
+        self._life.recordings.ended(call, event)
         self._life.maybe_conclude(call)
 
     def capture_ended(self, call: Call, event: media.CaptureEnded) -> None:
@@ -134,17 +130,9 @@ class MediaEvents:
         live.told.lost_at = None
         for command in live.told.again(gap_ms):
             self._life.planes[call.place.plane].send(command)
-        if live.told.recording:
-            self._record_on(call, live.told.recording)
+        self._life.recordings.plane_resumed(call)
         if self._life.captures.lost(call):
             self._life.captures.start(call, live.session.address)
         if live.apologising:
             self.play_ended(call, media.PlayEnded(call.place.row, call.place.generation, ""))
         call.note("media_resumed", gap_ms=gap_ms)
-
-    def _record_on(self, call: Call, before: str) -> None:
-        """What had been recorded is in the file to the last second; what follows goes to another one."""
-        call.note("recording", path=before, problem="cut short: its media plane died")
-        path = self._life.recordings.next(before)
-        self._life.tell_row(call, lambda row, generation: media.Record(row, generation, path))
-        self._life.live[call.id].recording = True

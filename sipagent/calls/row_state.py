@@ -14,7 +14,6 @@ class RowState:
     """The commands that are in force for the row of one call."""
 
     def __init__(self) -> None:
-        self.recording = ""  # path of the file that is being written
         self.losses = 0  # of media planes, so far
         self.lost_at: float | None = None  # loop time at which the plane died, until the row is open again
         self._open: media.OpenRow | None = None
@@ -28,8 +27,6 @@ class RowState:
             media.AssignWorker: self._assigned,
             media.Play: self._plays,
             media.StopPlay: lambda command: self._plays(None),
-            media.Record: self._records,
-            media.ControlRecording: self._controls_recording,
             media.Bridge: self._bridged,
             media.Unbridge: lambda command: self._bridged(None),
             media.CloseRow: self._close,
@@ -64,13 +61,6 @@ class RowState:
 
     def _plays(self, command: media.Play | None) -> None:
         self._play = command if command is not None and command.loop else None
-
-    def _records(self, command: media.Record) -> None:
-        self.recording = command.path
-
-    def _controls_recording(self, command: media.ControlRecording) -> None:
-        if command.action == "stop":
-            self.recording = ""
 
     def _bridged(self, command: media.Bridge | None) -> None:
         self._bridge = command

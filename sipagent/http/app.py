@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from sipagent.errors import LocalError
-from sipagent.http import captures, problems
+from sipagent.http import captures, problems, recordings
 from sipagent.http import events as sse
 from sipagent.http.auth import RequireToken
 from sipagent.http.control import CallControl, Refusal, Refused
@@ -69,6 +69,7 @@ def create_app(
     _add_placing(guarded, control, policy, rate, now)
     _add_steering(guarded, control, policy)
     captures.add_routes(guarded, control)
+    recordings.add_routes(guarded, control)
     _add_watching(guarded, control, stopping or asyncio.Event(), keepalive_seconds)
     app.include_router(guarded)
     app.add_middleware(Gate, exposition=exposition)

@@ -1,17 +1,15 @@
 """Captures over HTTP: start and stop one, and fetch the file."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
-from sipagent.http.control import CallControl, Refusal, Refused
+from sipagent.http.control import CallControl, Refusal
+from sipagent.http.files import send_file
 from sipagent.http.models import Accepted
 
 MEDIA_TYPE: Final = "application/vnd.tcpdump.pcap"  # registered for pcap and pcapng alike
-PIECE: Final = 64 * 1024
 
 
 def add_routes(router: APIRouter, control: CallControl) -> None:
@@ -37,22 +35,4 @@ def add_routes(router: APIRouter, control: CallControl) -> None:
     )
     def fetch(call_id: str) -> StreamingResponse:
         """The call's last capture, as far as it is written: within the call half a second is missing at its end."""
-        path = control.captured(call_id)
-        try:
-            size = path.stat().st_size
-        except OSError:
-            raise Refused(Refusal.NO_CAPTURE, f"{path.name} is not there yet, or not any more") from None
-        headers = {
-            "Content-Disposition": f'attachment; filename="{path.name}"',
-            "Content-Length": str(size),
-            "Cache-Control": "no-store",
-        }
-        return StreamingResponse(_pieces(path, size), media_type=MEDIA_TYPE, headers=headers)
-
-
-def _pieces(path: Path, size: int) -> Iterator[bytes]:
-    """The first `size` octets: a file that grows is sent as it was. Read in a thread, outside the event loop."""
-    with path.open("rb") as file:
-        while size > 0 and (piece := file.read(min(PIECE, size))):
-            size -= len(piece)
-            yield piece
+        return send_file(control.captured(call_id), MEDIA_TYPE, Refusal.NO_CAPTURE)

@@ -20,6 +20,7 @@ class Refusal(Enum):
 
     NO_SUCH_CALL = "no-such-call"
     NO_CAPTURE = "no-capture"  # nobody has asked for one, or its file is gone
+    NO_RECORDING = "no-recording"
     WRONG_STATE = "wrong-state"  # answer, digits, transfer … at a moment that does not allow it
     NO_SUCH_TRUNK = "no-such-trunk"
     NO_SUCH_BRAIN = "no-such-brain"
@@ -126,6 +127,12 @@ class CallControl(Protocol):
 
     def captured(self, call_id: str) -> Path:
         """The file of the call's last capture; raises Refused(NO_CAPTURE). May be called in another thread."""
+
+    def record(self, call_id: str, action: str, suffix: str = "") -> None:
+        """Start, pause, resume or stop the recording; `suffix` "" = as the route says. Raises Refused."""
+
+    def recorded(self, call_id: str) -> Path:
+        """The file of the call's last recording; raises Refused(NO_RECORDING). May be called in another thread."""
 
     def hangup(self, call_id: str, reason: str) -> None:
         """End a call; no error when it is over already. Raises Refused(NO_SUCH_CALL)."""

@@ -78,6 +78,12 @@ class DigitsBody(_Body):
     digits: str = Field(pattern=r"^[0-9A-D*#,w]{1,64}$", description="w pauses for half a second, a comma for one")
 
 
+class RecordBody(_Body):
+    """How both sides are to be recorded."""
+
+    format: Literal["", "wav", "flac", "opus"] = Field(default="", description='"" = as the route says, or wav')
+
+
 class TransferBody(_Body):
     """Where the far end is to be transferred."""
 

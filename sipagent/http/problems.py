@@ -18,6 +18,7 @@ STATUS: Final[Mapping[Refusal, tuple[int, str]]] = {
     Refusal.WRONG_STATE: (409, "The call is not in a state for this"),
     Refusal.NO_SUCH_TRUNK: (422, "There is no such trunk"),
     Refusal.NO_CAPTURE: (404, "The call has no capture"),
+    Refusal.NO_RECORDING: (404, "The call has no recording"),
     Refusal.NO_SUCH_BRAIN: (422, "There is no such brain"),
     Refusal.NO_ROUTE: (422, "No route fits the call"),
     Refusal.DESTINATION_NOT_ALLOWED: (422, "The destination is not allowed"),

@@ -93,6 +93,19 @@ class HttpControl:
             raise Refused(Refusal.NO_CAPTURE, "nobody has asked for one")
         return Path(path)
 
+    def record(self, call_id: str, action: str, suffix: str = "") -> None:
+        """Start, pause, resume or stop the recording; raises Refused."""
+        problem = self._control.changes.record(self._get(call_id), action, suffix)
+        if problem:
+            raise Refused(Refusal.WRONG_STATE, problem)
+
+    def recorded(self, call_id: str) -> Path:
+        """The file of the last recording; raises Refused."""
+        path = self._life.recordings.path(self._get(call_id))
+        if not path:
+            raise Refused(Refusal.NO_RECORDING, "nobody has asked for one")
+        return Path(path)
+
     def hangup(self, call_id: str, reason: str) -> None:
         """End a call; raises Refused."""
         self._life.hang_up(self._get(call_id), reason)

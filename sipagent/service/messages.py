@@ -229,6 +229,14 @@ class Hold(msgspec.Struct, frozen=True, tag=True):
     held: bool
 
 
+class ControlRecording(msgspec.Struct, frozen=True, tag=True):
+    """`action` is start, pause, resume or stop; `suffix` is wav, flac or opus, "" = as the route says."""
+
+    call_id: str
+    action: str
+    suffix: str = ""
+
+
 class SendText(msgspec.Struct, frozen=True, tag=True):
     """SIP INFO or MESSAGE to the far end."""
 
@@ -290,6 +298,7 @@ FromWorker = (
     | Join
     | TakeBack
     | Hold
+    | ControlRecording
     | SendText
     | CallEvent
     | Finished

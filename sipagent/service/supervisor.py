@@ -98,7 +98,7 @@ class Service:
         logging.configure(config.log, secrets_of(config), plane="sipagent")
         self.recordings = RecordingPaths(config)
         self.config = self.life.config = config
-        self.life.recordings = self.recordings
+        self.life.paths = self.recordings
         self.engine.update_trunks(tuple(trunk_account(trunk) for trunk in config.trunk))
         if self.http is not None:
             self.http.adopt(config)

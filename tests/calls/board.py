@@ -121,8 +121,8 @@ class Board:
         self.plane = self.planes[0]
         workers: Any = FakeWorkers(self.worker)
         engine: Any = self.engine
-        recordings: Any = None
-        self.life = Lifecycle(config, engine, self.planes, workers, recordings, FakeRecords())
+        paths: Any = None
+        self.life = Lifecycle(config, engine, self.planes, workers, paths, FakeRecords())
         self.control = CallControl(self.life)
         for number in range(planes):
             self.up(number, rows)

@@ -23,7 +23,7 @@ async def board(tmp_path: Path) -> Board:
     route = msgspec.structs.replace(CONFIG.route[0], capture=True)
     board = Board(msgspec.structs.replace(CONFIG, route=(route,)))
     records = Records(directory=str(tmp_path), capture_megabytes=3)
-    board.life.recordings = RecordingPaths(Config(records=records))
+    board.life.paths = RecordingPaths(Config(records=records))
     return board
 
 

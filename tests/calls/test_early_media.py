@@ -180,7 +180,7 @@ async def test_what_the_network_plays_before_the_callee_answers_reaches_a_brain_
 @pytest.mark.parametrize("direction", ["inbound", "outbound"])
 async def test_the_recording_begins_with_the_first_audio(direction: str, tmp_path: Path) -> None:
     board = Board(RECORDING)
-    board.life.recordings = RecordingPaths(msgspec.structs.replace(CONFIG, records=Records(str(tmp_path))))
+    board.life.paths = RecordingPaths(msgspec.structs.replace(CONFIG, records=Records(str(tmp_path))))
     if direction == "inbound":
         call = early(board)
     else:
@@ -199,7 +199,7 @@ async def test_the_recording_begins_with_the_first_audio(direction: str, tmp_pat
 
 async def test_a_recording_that_fails_is_told_in_the_log_and_begun_again_with_the_conversation(tmp_path: Path) -> None:
     board = Board(RECORDING)
-    board.life.recordings = RecordingPaths(msgspec.structs.replace(CONFIG, records=Records(str(tmp_path))))
+    board.life.paths = RecordingPaths(msgspec.structs.replace(CONFIG, records=Records(str(tmp_path))))
     call = early(board)
     assert call.place is not None
     row, generation = call.place.row, call.place.generation

@@ -1,6 +1,7 @@
 """A media plane dies and comes back, without processes: what its calls are told, and which of them end."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,6 +10,8 @@ import pytest
 from sipagent.calls import media_events
 from sipagent.calls.call import Call
 from sipagent.rtp import control as media
+from sipagent.service.config.tree import Records
+from sipagent.service.recordings import RecordingPaths
 from sipagent.sip import engine as sip
 from tests.calls.board import CONFIG, SDP, Board
 
@@ -131,18 +134,18 @@ async def test_joined_calls_are_joined_again_once_both_are_open() -> None:
     assert "Bridge" not in [type(each).__name__ for each in board.planes[0].commands]
 
 
-async def test_music_plays_on_and_a_recording_goes_on_in_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_music_plays_on_and_a_recording_goes_on_in_another_file(tmp_path: Path) -> None:
     board = Board()
-    monkeypatch.setattr(board.life, "recordings", type("Paths", (), {"next": lambda self, path: f"{path}-2"})())
+    board.life.paths = RecordingPaths(msgspec.structs.replace(CONFIG, records=Records(str(tmp_path))))
     call = board.incoming()
     board.life.tell_row(call, lambda row, generation: media.Play(row, generation, "music.wav", loop=True))
-    board.life.tell_row(call, lambda row, generation: media.Record(row, generation, "x.wav"))
+    board.life.recordings.start(call)
     lose(board)
     board.up(0)
     kinds = {type(each): each for each in since(board, call)}
-    assert kinds[media.Play].source == "music.wav" and kinds[media.Record].path == "x.wav-2"
+    assert kinds[media.Play].source == "music.wav" and kinds[media.Record].path == str(tmp_path / f"{call.id}-2.wav")
     (event,) = board.events(call, "recording")
-    assert event["path"] == "x.wav" and "died" in event["problem"]
+    assert event["path"] == str(tmp_path / f"{call.id}.wav") and "died" in event["problem"]
     board.life.tell_row(call, media.StopPlay)
     lose(board)
     board.up(0)

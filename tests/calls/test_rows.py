@@ -54,7 +54,7 @@ async def test_a_call_that_loses_its_worker_and_its_media_plane_is_over_with_its
         board.control.on_engine(sip.Ended(handle, "local"))
 
     board.engine.hangup = ends_at_once
-    board.life.recordings = RecordingPaths(CONFIG)
+    board.life.paths = RecordingPaths(CONFIG)
     board.life.workers.pick = lambda avoid: None  # type: ignore[method-assign]
     board.control.on_worker_lost(0)
     for _ in range(MAX_LOSSES + 1):

@@ -34,6 +34,7 @@ class FakeControl:
         self.watching = 0
         self.is_ready = True
         self.capture_file: Path | None = None
+        self.recording_file: Path | None = None
 
     def happen(self, type: str, **data: Any) -> None:
         self.log.append(CallEvent(len(self.log) + 1, type, 1.5, data))
@@ -81,6 +82,18 @@ class FakeControl:
         if self.capture_file is None:
             raise Refused(Refusal.NO_CAPTURE, "nobody has asked for one")
         return self.capture_file
+
+    def record(self, call_id: str, action: str, suffix: str = "") -> None:
+        self.call(call_id)
+        if self.refusal is not None:
+            raise self.refusal
+        self.asked.append(("record", call_id, action, suffix))
+
+    def recorded(self, call_id: str) -> Path:
+        self.call(call_id)
+        if self.recording_file is None:
+            raise Refused(Refusal.NO_RECORDING, "nobody has asked for one")
+        return self.recording_file
 
     def hangup(self, call_id: str, reason: str) -> None:
         self.views[call_id] = replace(self.call(call_id), state="ending")

@@ -222,6 +222,26 @@ async def test_a_capture_is_begun_ended_and_fetched(
     assert response.headers["content-disposition"] == 'attachment; filename="c1.pcapng"'
 
 
+async def test_a_recording_is_begun_paused_ended_and_fetched(
+    client: httpx2.AsyncClient, control: FakeControl, call_id: str, tmp_path: Path
+) -> None:
+    path = f"/v1/calls/{call_id}/recording"
+    assert (await client.post(path)).status_code == 202
+    assert (await client.post(path, json={"format": "flac"})).status_code == 202
+    assert (await client.post(f"{path}/pause")).status_code == 202
+    assert (await client.post(f"{path}/resume")).status_code == 202
+    assert (await client.delete(path)).status_code == 202
+    actions = [("start", ""), ("start", "flac"), ("pause", ""), ("resume", ""), ("stop", "")]
+    assert control.asked == [("record", call_id, *each) for each in actions]
+    assert (await client.post(path, json={"format": "mp3"})).status_code == 422
+    assert (await client.get(path)).json()["type"] == "tag:sipagent,2026:no-recording"
+    control.recording_file = tmp_path / "c1.flac"
+    control.recording_file.write_bytes(bytes(range(256)) * 1000)
+    response = await client.get(path)
+    assert response.content == bytes(range(256)) * 1000
+    assert response.headers["content-type"] == "audio/flac"
+
+
 @pytest.mark.parametrize("gone", [False, True])
 async def test_a_call_without_a_capture_has_no_file(
     client: httpx2.AsyncClient, control: FakeControl, call_id: str, tmp_path: Path, gone: bool

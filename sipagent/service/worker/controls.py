@@ -2,13 +2,24 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from sipagent.brain.contract import Caller, Decline
-from sipagent.service.messages import CallEvent, FromWorker, Hold, Offer, PressDigits, SendText, Transfer
+from sipagent.service.messages import (
+    CallEvent,
+    ControlRecording,
+    FromWorker,
+    Hold,
+    Offer,
+    PressDigits,
+    SendText,
+    Transfer,
+)
 from sipagent.service.worker.meeting import Meeting
+
+RECORDED_AS: Final = ("", "wav", "flac", "opus")
 
 
 def plain(value: Any) -> Any:
@@ -114,6 +125,24 @@ class Controls:
     def hold(self, held: bool) -> None:
         """Put the far end on hold, or take it back."""
         self._send(Hold(self._call_id, held))
+
+    def start_recording(self, suffix: str = "") -> None:
+        """Record both sides."""
+        if suffix not in RECORDED_AS:
+            raise ValueError(f"a recording is {', '.join(RECORDED_AS[1:])}, not {suffix!r}")
+        self._send(ControlRecording(self._call_id, "start", suffix))
+
+    def pause_recording(self) -> None:
+        """Keep both sides out of the recording."""
+        self._send(ControlRecording(self._call_id, "pause"))
+
+    def resume_recording(self) -> None:
+        """Go on with it."""
+        self._send(ControlRecording(self._call_id, "resume"))
+
+    def stop_recording(self) -> None:
+        """End it."""
+        self._send(ControlRecording(self._call_id, "stop"))
 
     @property
     def aside(self) -> bool:

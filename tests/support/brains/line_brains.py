@@ -97,3 +97,13 @@ class Lobby(Plain):
             return ""
         self.call.answer()
         return "I see."
+
+
+class Discreet(Plain):
+    """7 begins a recording of the brain's own, and pauses it at once."""
+
+    async def on_digit(self, digit: str) -> str | None:
+        if digit == "7":
+            self.call.start_recording("flac")
+            self.call.pause_recording()
+        return None
