@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from sipagent.rtp.control import Command, Event, Shutdown
+from sipagent.rtp.faults import Faults
 from sipagent.rtp.plane import MediaPlane
 from sipagent.rtp.table import PLANE_COUNTER, CallTable
 from sipagent.rtp.waking import Waker
@@ -112,9 +113,9 @@ class Pacing:
 
 
 def run_loop(plane: MediaPlane, channel: ControlChannel, waker: Waker, tick_ms: int) -> None:
-    """Tick until the channel closes or Shutdown comes."""
+    """Tick until the channel closes or Shutdown comes; raises what too many ticks in a row have raised."""
     tick_ns = tick_ms * 1_000_000
-    pacing = Pacing(plane.table, tick_ns)
+    pacing, faults = Pacing(plane.table, tick_ns), Faults(channel.emit)
     monotonic_ns, sleep = time.monotonic_ns, time.sleep
     tick, start_ns = 0, monotonic_ns()
     while not channel.closed:
@@ -134,12 +135,20 @@ def run_loop(plane: MediaPlane, channel: ControlChannel, waker: Waker, tick_ms: 
             tick += skipped
             plane.table.plane[PLANE_COUNTER["skipped_ticks"]] += skipped
         pacing.began(late_ns, now_ns)
-        waker.wake(tick, plane.tick(tick, now_ns, receives=plane.receives(tick)))
+        try:
+            moved = plane.tick(tick, now_ns, receives=plane.receives(tick))
+        except Exception as error:
+            faults.in_tick(error, now_ns)
+        else:
+            waker.wake(tick, moved)
         channel.flush()
         begun_ns = monotonic_ns()
         while (command := channel.receive()) is not None:
             if isinstance(command, Shutdown):
                 return
-            plane.handle(command, now_ns)
+            try:
+                plane.handle(command, now_ns)
+            except Exception as error:
+                faults.in_command(error, command)
             if monotonic_ns() > begun_ns + COMMANDS_NS:
                 break

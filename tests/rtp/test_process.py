@@ -17,20 +17,27 @@ from sipagent.rtp.control import (
     CloseRow,
     Event,
     FirstPacket,
+    MediaProblem,
     MediaReady,
     OpenRow,
+    Play,
     Record,
     RecordingEnded,
     RowClosed,
     SetStream,
     Shutdown,
 )
+from sipagent.rtp.meters import Meters
 from sipagent.rtp.options import MediaOptions
+from sipagent.rtp.playback import Playback
 from sipagent.rtp.table import COUNTER, PLANE_COUNTER, CallTable
 from tests.rtp.line import PCMU, marked, rtp
 from tests.support.ports import free_port
 
 PORT = free_port(count=60)
+
+
+FAULTY_ONCE, FAULTY = 77, 78  # in a column of a worker, which nobody reads here
 
 
 class Plane:
@@ -161,3 +168,57 @@ def test_commands_that_make_no_sense_are_survived(plane: Plane) -> None:
     plane.send(Shutdown())
     plane.process.join(5)
     assert plane.process.exitcode == 0
+
+
+class FaultyPlane(Plane):
+    """A plane whose meters raise when a column says so, and whose prompts always do."""
+
+    def _run(self, theirs: socket.socket, fd: int, options: MediaOptions) -> None:
+        meters = Meters.on_tick
+
+        def on_tick(self: Meters, tick: int) -> None:
+            faulty = self._table.tx_audience[0]
+            if faulty == FAULTY_ONCE:
+                self._table.tx_audience[0] = 1
+            if faulty in (FAULTY_ONCE, FAULTY):
+                raise KeyError("of a meter")
+            meters(self, tick)
+
+        def play(self: Playback, command: Play, rate_hz: int) -> None:
+            raise ValueError("no prompt")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Meters, "on_tick", on_tick)
+            patch.setattr(Playback, "play", play)
+            super()._run(theirs, fd, options)
+
+
+@pytest.fixture
+def faulty() -> Iterator[FaultyPlane]:
+    plane = FaultyPlane()
+    yield plane
+    plane.close()
+
+
+def test_what_one_command_or_tick_raises_is_told_and_the_calls_go_on(faulty: FaultyPlane) -> None:
+    assert isinstance(faulty.event(), MediaReady)
+    faulty.send(OpenRow(0, 1))
+    faulty.send(Play(0, 1, "welcome.wav"))
+    assert faulty.event() == MediaProblem("Play failed: ValueError('no prompt')", 0, 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
+        far.bind(("127.0.0.1", PORT + 50))
+        far.settimeout(2)
+        faulty.send(SetStream(0, 1, "127.0.0.1", PORT + 50, PCMU, (PCMU,)))
+        numbers = [int.from_bytes(far.recv(600)[2:4], "big")]
+        faulty.table.tx_audience[0] = FAULTY_ONCE
+        assert faulty.event() == MediaProblem("a tick failed: KeyError('of a meter')")
+        numbers += [int.from_bytes(far.recv(600)[2:4], "big") for _ in range(10)]
+    assert numbers == [numbers[0] + count for count in range(11)]
+
+
+def test_a_plane_whose_ticks_go_on_failing_ends(faulty: FaultyPlane) -> None:
+    assert isinstance(faulty.event(), MediaReady)
+    faulty.send(OpenRow(0, 1))
+    faulty.table.tx_audience[0] = FAULTY
+    faulty.process.join(5)
+    assert faulty.process.exitcode == 1
