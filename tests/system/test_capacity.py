@@ -35,6 +35,7 @@ async def test_nothing_is_left_of_calls_that_are_over() -> None:
     figures = await soak.soak(calls=12, rate=6, warm_up=12)
     assert figures["failed_calls"] == 0
     assert figures["before"]["sipagent-media-"]["sockets"] > 100
+    assert figures["before"][soak.BLOCKS] > 100_000
     assert soak.leaks(figures["before"], figures["after"], rss_kb=20_000) == []
 
 
@@ -42,6 +43,9 @@ def test_what_has_grown_is_named() -> None:
     before = {"sipagent": {"rss_kb": 1000, "fds": 10}, "sipagent_rows": 0.0}
     assert soak.leaks(before, before, 0) == []
     after = {"sipagent": {"rss_kb": 1002, "fds": 11}, "sipagent_rows": 1.0, "odd": {"rss_kb": 1, "fds": 1}}
+    blocks = {soak.BLOCKS: 1000.0}
+    assert soak.leaks(blocks, {soak.BLOCKS: 1200.0}, 0, blocks=200) == []
+    assert soak.leaks(blocks, {soak.BLOCKS: 1201.0}, 0, blocks=200) == [f"{soak.BLOCKS}: 1000 before, 1201 after"]
     assert soak.leaks(before, after, 5) == [
         "sipagent: 10 descriptors before, 11 after",
         "sipagent_rows: 0.0 before, 1.0 after",
