@@ -18,11 +18,12 @@ from .codec import COMFORT_NOISE, EVENTS, KINDS, TELEPHONE_EVENT, Format, event_
 from .crypto import Crypto, crypto_attribute, own_lines, usable
 from .description import Attribute, Connection, MediaDescription, Origin, SessionDescription
 from .negotiated import Direction, MediaPolicy, Negotiated, NegotiatedCodec, NegotiatedKeys, NoCommonCodec, Srtp
-from .stream import SECURE_PROFILES, choose, direction_of, has_mux, ptime_ms, read, rtcp_target
+from .stream import PTIME_RANGE_MS, SECURE_PROFILES, choose, direction_of, has_mux, ptime_ms, read, rtcp_target
 
 _FIRST_DYNAMIC: Final = 96
 _TELEPHONE_EVENT_TYPE: Final = 101  # what nearly every trunk uses; some expect no other
 _NO_TIME: Final = (("t", "0 0"),)
+_LONGEST_PACKETS: Final = Attribute("maxptime", str(PTIME_RANGE_MS[1]))  # else one who likes 100 ms is not heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ def make_offer(
             *_format_attributes(listed, None),
             *(crypto_attribute(key) for key in keys),
             Attribute("ptime", str(policy.ptime_ms)),
+            _LONGEST_PACKETS,
             *((Attribute("rtcp-mux"),) if policy.rtcp_mux else ()),
             Attribute(direction.value),
         ),
@@ -158,6 +160,7 @@ def answer(
             *_format_attributes(listed, media),
             *((crypto_attribute(crypto),) if crypto else ()),
             Attribute("ptime", str(packet_ms)),
+            _LONGEST_PACKETS,
             *((Attribute("rtcp-mux"),) if mux else ()),
             Attribute(ours.value),
         ),

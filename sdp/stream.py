@@ -13,7 +13,7 @@ from .negotiated import Direction, MediaPolicy, Srtp
 PLAIN_PROFILES: Final = ("RTP/AVP", "RTP/AVPF")
 SECURE_PROFILES: Final = ("RTP/SAVP", "RTP/SAVPF")
 
-_PTIME_RANGE_MS: Final = (10, 60)
+PTIME_RANGE_MS: Final = (10, 60)
 _PTIME_STEP_MS: Final = 10
 _DIRECTIONS: Final = {direction.value: direction for direction in Direction}
 
@@ -104,7 +104,7 @@ def direction_of(description: SessionDescription, media: MediaDescription) -> Di
 
 def ptime_ms(description: SessionDescription, media: MediaDescription, default_ms: int) -> int:
     """The packet time to send with: what the far end asks for, within 10-60 ms, its maxptime, and whole steps."""
-    lowest, highest = _PTIME_RANGE_MS
+    lowest, highest = PTIME_RANGE_MS
     longest = _milliseconds(inherited(description, media, "maxptime")) or highest
     asked = _milliseconds(inherited(description, media, "ptime")) or default_ms
     fitting = min(asked, longest, highest)

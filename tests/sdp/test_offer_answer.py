@@ -52,6 +52,7 @@ def test_an_offer_lists_our_codecs_in_our_order_with_telephone_events():
         "a=rtpmap:101 telephone-event/8000",
         "a=fmtp:101 0-16",
         "a=ptime:20",
+        "a=maxptime:60",
         "a=rtcp-mux",
         "a=sendrecv",
     ]
@@ -354,6 +355,7 @@ def test_the_packet_time_follows_the_far_end_within_bounds(lines, ptime_ms):
     result = answered("m=audio 4000 RTP/AVP 0", *lines)
     assert result.negotiated.ptime_ms == ptime_ms
     assert f"a=ptime:{ptime_ms}" in text_of(result.description)
+    assert "a=maxptime:60" in text_of(result.description)  # longer ones would not be heard
 
 
 # ---- RTCP
