@@ -70,7 +70,8 @@ class FarEnds:
         allowed = frozenset(_canonical(address) for address in (*command.allowed, command.remote_address))
         before = self._policies.get(row)
         moved = self._offered.get(row) != offered
-        remote = offered if moved or before is None else before.remote
+        # A hold by 0.0.0.0 names nobody: the far end is where it was, and goes on from there.
+        remote = offered if before is None or (moved and is_usable(command)) else before.remote
         self._policies[row] = SourcePolicy(remote, allowed, frozenset(payload_types), self._latch_packets)
         self.media_since_ns[row] = now_ns
         if not (is_usable(command) and moved):

@@ -5,6 +5,7 @@ is believed after a few valid packets in sequence from an allowed address, once 
 on with the very stream that fell silent. Whatever else comes is counted, not heard and never answered (CVE-2017-14099).
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,8 +13,18 @@ from sipagent.rtp.packet import HEADER
 
 PROBATION_NS: Final = 3_000_000_000  # a source has to show itself within this time
 REBIND_SILENCE_NS: Final = 200_000_000  # the stream must have been silent so long before it may go on elsewhere
+CANDIDATES: Final = 4  # sources that may be on probation at the same time; the one that was silent longest gives way
 
 Address = tuple[str, int]
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A source on probation: the packets of one stream, in sequence, of which the last has number `sequence`."""
+
+    since_ns: int
+    sequence: int
+    packets: list[bytes]
 
 
 @dataclass(slots=True)
@@ -25,11 +36,7 @@ class SourcePolicy:
     payload_types: frozenset[int]
     latch_packets: int
     latched: bool = False
-    _candidate: Address | None = None
-    _since_ns: int = 0
-    _ssrc: int = 0
-    _sequence: int = 0
-    _packets: list[bytes] = field(default_factory=list)
+    _candidates: OrderedDict[tuple[Address, int], Candidate] = field(default_factory=OrderedDict)  # by source and SSRC
 
     def stranger(
         self, source: Address, data: bytes, now_ns: int, *, heard_ns: int, continues: bool
@@ -46,19 +53,22 @@ class SourcePolicy:
         if (self.latched or heard_ns) and not (continues and now_ns - heard_ns > REBIND_SILENCE_NS):
             return None
         sequence, ssrc = int.from_bytes(data[2:4], "big"), int.from_bytes(data[8:12], "big")
+        # Each source has a probation of its own: two that send in turn would keep each other from ever being heard.
+        candidate = self._candidates.pop((source, ssrc), None)
         follows = (
-            source == self._candidate
-            and ssrc == self._ssrc
-            and sequence == (self._sequence + 1) & 0xFFFF
-            and now_ns - self._since_ns <= PROBATION_NS
+            candidate is not None
+            and sequence == (candidate.sequence + 1) & 0xFFFF
+            and now_ns - candidate.since_ns <= PROBATION_NS
         )
-        if not follows:
-            self._candidate, self._since_ns, self._ssrc = source, now_ns, ssrc
-            self._packets.clear()
-        self._sequence = sequence
-        self._packets.append(data)
-        if len(self._packets) < self.latch_packets:
+        if candidate is None or not follows:
+            candidate = Candidate(now_ns, sequence, [])
+        candidate.sequence = sequence
+        candidate.packets.append(data)
+        if len(candidate.packets) < self.latch_packets:
+            if len(self._candidates) == CANDIDATES:
+                self._candidates.popitem(last=False)
+            self._candidates[source, ssrc] = candidate
             return None
-        packets, self._packets = self._packets, []
-        self.remote, self.latched, self._candidate = source, True, None
-        return packets
+        self.remote, self.latched = source, True
+        self._candidates.clear()
+        return candidate.packets

@@ -7,6 +7,7 @@ import pytest
 
 from sipagent.rtp.control import Latched, MediaProblem
 from sipagent.rtp.io_epoll import EpollIo
+from sipagent.rtp.latch import CANDIDATES, SourcePolicy
 from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.sockets import Datagram, RowSockets
 from tests.rtp.line import FAR_END, Line, marked, packets_heard, rtp, talk
@@ -93,6 +94,30 @@ def test_a_stream_that_fell_silent_may_go_on_from_another_port() -> None:
     assert line.sockets.connected == {0: NAT}
 
 
+def test_of_two_ports_that_send_at_the_same_time_the_first_one_is_latched() -> None:
+    line = Line().open()
+    for n in range(20):
+        if n < 4:
+            stranger(line, NAT, rtp(n, 160 * n, marked(n)))
+        else:  # the kernel steers it to the connected socket
+            line.arrive(rtp(n, 160 * n, marked(n)))
+        stranger(line, (FAR_END, 62000), rtp(500 + n, 160 * n, marked(50), ssrc=8))
+        line.run_ms(15)
+    assert line.events_of(Latched) == [Latched(0, 1, *NAT)]
+    assert [number for number in packets_heard(line) if number >= 0] == list(range(20))
+    assert line.counter("dropped_source") == 20
+
+
+def test_ports_without_end_take_no_room_and_do_not_keep_a_caller_from_being_heard() -> None:
+    policy = SourcePolicy((FAR_END, 4000), frozenset({FAR_END}), frozenset({0}), 4)
+    for n in range(1000):
+        policy.stranger((FAR_END, 10000 + n), rtp(n, 160 * n), n, heard_ns=0, continues=False)
+    assert len(policy._candidates) == CANDIDATES
+    for n in range(4):
+        packets = policy.stranger(NAT, rtp(n, 160 * n), 1000 + n, heard_ns=0, continues=False)
+    assert packets is not None and len(packets) == 4
+
+
 def test_a_probation_that_takes_too_long_begins_anew() -> None:
     line = Line().open()
     stranger(line, NAT, *[rtp(n, 160 * n) for n in range(3)])
@@ -114,6 +139,18 @@ def test_an_address_of_zero_is_hold() -> None:
     line.run_ms(100)
     assert len(line.sent()) == 3
     assert line.events_of(MediaProblem) == []
+
+
+@pytest.mark.parametrize("source", [(FAR_END, 4000), NAT], ids=["as its SDP says", "behind a NAT"])
+def test_a_far_end_that_held_by_an_address_of_zero_is_where_it_was(source: tuple[str, int]) -> None:
+    line = Line().open()
+    if source == NAT:
+        stranger(line, NAT, *[rtp(n, 160 * n) for n in range(4)])
+    line.stream(remote_address="0.0.0.0")
+    assert line.plane._far_ends.remote(0) == source
+    line.run_ms(1000)
+    line.stream()
+    assert line.plane._far_ends.remote(0) == source and line.sockets.connected == {0: source}
 
 
 @pytest.fixture
