@@ -8,6 +8,7 @@ from typing import Final
 
 from pylibsrtp import Session
 
+from sipagent.rtp.inbound import Inbound
 from sipagent.rtp.table import CallTable
 
 NONE: Final = -1
@@ -38,7 +39,7 @@ class Rollover:
         if ahead > 0:
             self._index[row] = index + ahead
 
-    def lead(self, row: int, inbound: Session, outbound: Session) -> None:
+    def lead(self, row: int, inbound: Inbound, outbound: Session) -> None:
         """Lead `inbound`, which has heard nothing, to where the row stood; `outbound` is new and has the same key."""
         index = int(self._index[row])
         if index == NONE:

@@ -14,6 +14,7 @@ from pylibsrtp import Error, Policy, Session
 
 from sipagent.rtp import packet
 from sipagent.rtp.control import SrtpKeys
+from sipagent.rtp.inbound import Inbound
 from sipagent.rtp.packet import Batch
 from sipagent.rtp.rollover import Rollover
 from sipagent.rtp.sockets import Datagram
@@ -21,7 +22,7 @@ from sipagent.rtp.table import COUNTER, CallTable
 
 Rows = NDArray[np.intp]
 
-PROFILES: Final = {
+PROFILES: Final[dict[str, int]] = {
     "AES_CM_128_HMAC_SHA1_80": Policy.SRTP_PROFILE_AES128_CM_SHA1_80,
     "AES_CM_128_HMAC_SHA1_32": Policy.SRTP_PROFILE_AES128_CM_SHA1_32,
     "AEAD_AES_128_GCM": Policy.SRTP_PROFILE_AEAD_AES_128_GCM,
@@ -38,9 +39,9 @@ class Context:
     """The sessions of one row; `previous` is that of the inbound key before, good until `previous_until_ns`."""
 
     keys: SrtpKeys
-    inbound: Session
+    inbound: Inbound
     outbound: Session
-    previous: Session | None = None
+    previous: Inbound | None = None
     previous_until_ns: int = 0
 
 
@@ -69,12 +70,10 @@ class SrtpRows:
         same_profile = before is not None and before.keys.profile == keys.profile
         keep_in = before is not None and same_profile and before.keys.remote == keys.remote
         keep_out = before is not None and same_profile and before.keys.local == keys.local
-        inbound = before.inbound if before and keep_in else _session(keys.profile, keys.remote, Policy.SSRC_ANY_INBOUND)
-        outbound = (
-            before.outbound if before and keep_out else _session(keys.profile, keys.local, Policy.SSRC_ANY_OUTBOUND)
-        )
+        inbound = before.inbound if before and keep_in else Inbound(_number(keys.profile), keys.remote)
+        outbound = before.outbound if before and keep_out else _outbound(keys.profile, keys.local)
         if before is None:  # or the plane is new, and the row is not
-            self._rollover.lead(row, inbound, _session(keys.profile, keys.remote, Policy.SSRC_ANY_OUTBOUND))
+            self._rollover.lead(row, inbound, _outbound(keys.profile, keys.remote))
         elif not keep_in:
             self._rollover.forget(row)
         context = Context(keys, inbound, outbound)
@@ -126,7 +125,7 @@ class SrtpRows:
         """One packet of a secured row in the clear, RTCP if `control`; None when it was refused and counted."""
         context = self._contexts[row]
         try:
-            clear = _unprotect(context.inbound, data, control=control)
+            clear = context.inbound.unprotect(data, control=control)
             if not control:
                 self._rollover.note(row, data)
             return clear
@@ -134,7 +133,7 @@ class SrtpRows:
             if context.previous is not None:
                 if now_ns < context.previous_until_ns:
                     try:
-                        return _unprotect(context.previous, data, control=control)
+                        return context.previous.unprotect(data, control=control)
                     except (Error, ValueError):
                         pass  # the present key's verdict counts
                 else:
@@ -183,12 +182,11 @@ class EarlyPackets:
         return [datagram for came_ns, datagram in self._held.pop(row, ()) if now_ns - came_ns <= EARLY_NS]
 
 
-def _session(profile: str, key: bytes, direction: int) -> Session:
+def _number(profile: str) -> int:
     if profile not in PROFILES:
         raise ValueError(f"SRTP profile {profile} is not one of {', '.join(PROFILES)}")
-    return Session(Policy(key=key, ssrc_type=direction, srtp_profile=PROFILES[profile]))
+    return PROFILES[profile]
 
 
-def _unprotect(session: Session, data: bytes, *, control: bool) -> bytes:
-    clear: bytes = session.unprotect_rtcp(data) if control else session.unprotect(data)
-    return clear
+def _outbound(profile: str, key: bytes) -> Session:
+    return Session(Policy(key=key, ssrc_type=Policy.SSRC_ANY_OUTBOUND, srtp_profile=_number(profile)))

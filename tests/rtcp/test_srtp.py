@@ -4,9 +4,10 @@ import os
 
 import numpy as np
 import pytest
-from pylibsrtp import Policy, Session
+from pylibsrtp import Error, Policy, Session
 
 from sipagent.rtp.control import FirstPacket, Latched, MediaProblem, OpenRow, SendDigits, SrtpKeys
+from sipagent.rtp.inbound import STREAMS
 from sipagent.rtp.rtcp_packet import Report, ReportBlock, build, parse
 from sipagent.rtp.sockets import Datagram
 from sipagent.rtp.srtp import EARLY_PACKETS, PROFILES
@@ -39,6 +40,9 @@ class FarEnd:
 
     def packet(self, sequence: int, number: int | None = None) -> bytes:
         return self._out.protect(rtp(sequence, 160 * sequence, marked(sequence if number is None else number)))
+
+    def source(self, ssrc: int) -> bytes:
+        return self._out.protect(rtp(1, 160, ssrc=1000 + ssrc))
 
     def control(self, data: bytes) -> bytes:
         return self._out.protect_rtcp(data)
@@ -130,6 +134,21 @@ def test_replayed_packets_are_counted_and_not_heard() -> None:
     carry(line, *packets, packets[150], packets[198], packets[3])
     assert drops(line) == (0, 3)
     assert line.counter("packets_received") == 199 and line.counter("dropped_duplicate") == 0
+
+
+def test_a_far_end_that_takes_another_ssrc_for_each_packet_is_no_burden() -> None:
+    far = FarEnd()
+    line = Line().open(srtp=far.keys)
+    carry(line, *(far.packet(number) for number in range(1, 6)))
+    for number in range(6, 106):
+        line.arrive(far.source(number), far.packet(number))
+        line.tick(4)
+    assert heard(line) == [number % 100 for number in range(1, 106)]
+    assert drops(line) == (0, 0) and line.counter("dropped_ssrc") == 100
+    inbound = line.plane._srtp._contexts[0].inbound
+    assert len(inbound._heard) == STREAMS
+    with pytest.raises(Error, match="context"):
+        inbound._session.remove_stream(1006)
 
 
 def test_thousands_of_forgeries_leave_the_audio_unhurt() -> None:
