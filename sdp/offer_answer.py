@@ -127,12 +127,14 @@ def answer(
     direction: Direction = Direction.SENDRECV,
     srtp_secret: bytes = b"",
     encrypted: bool = False,
+    their_key: bytes = b"",
 ) -> Answer:
     """Answer `offer` with one audio stream; every other m= line is refused by port 0.
 
     `direction` is what we wish; the answer never has more than was offered. `srtp_secret` needs 46 random bytes when
     SRTP is not off. `encrypted` says that the session has been encrypted so far: a plain offer is then refused,
-    whatever the policy. Raises NoCommonCodec when nothing suits: answer 488, and a running session goes on as it was.
+    whatever the policy; `their_key` is the far end's SRTP key so far, b"" = none. Raises NoCommonCodec when nothing
+    suits: answer 488, and a running session goes on as it was.
     """
     _, old = _active(previous)
     if encrypted or (old is not None and old.protocol.upper() in SECURE_PROFILES):
@@ -147,7 +149,7 @@ def answer(
     media = offer.media[stream.index]
     agreed = stream.codecs[:1] if policy.single_codec else stream.codecs
     listed = (*agreed, *stream.comfort_noise, *stream.events)
-    crypto, keys = _answer_keys(stream.crypto, old, srtp_secret)
+    crypto, keys = _answer_keys(stream.crypto, old, srtp_secret, their_key)
     ours = stream.direction.answer(direction)
     packet_ms = ptime_ms(offer, media, policy.ptime_ms)
     mux = policy.rtcp_mux and has_mux(media)
@@ -188,16 +190,18 @@ def answer(
 
 
 def _answer_keys(
-    offered: tuple[Crypto, ...], old: MediaDescription | None, secret: bytes
+    offered: tuple[Crypto, ...], old: MediaDescription | None, secret: bytes, their_key: bytes
 ) -> tuple[Crypto | None, NegotiatedKeys | None]:
-    """Our line for the first usable offered key (RFC 4568 §5.1.2), with the key that we had while the suite stays.
+    """Our line for the first usable offered key (RFC 4568 §5.1.2); our key stays while suite and their key do.
 
-    Keeping it keeps the roll-over counter of the stream that we are sending (§7.1.4).
+    Keeping it keeps the roll-over counter of the stream that we are sending (§7.1.4). Who comes with another key may be
+    another far end, behind a proxy that transferred the call, and counts from zero: with a new key we do so too.
     """
     if not offered:
         return None, None
     theirs = offered[0]
-    kept = next((key for key in usable(old.attributes) if key.suite == theirs.suite), None) if old else None
+    mine = usable(old.attributes) if old and their_key in (b"", theirs.key) else ()
+    kept = next((key for key in mine if key.suite == theirs.suite), None)
     ours = kept or own_lines((theirs.suite,), secret)[0]
     return replace(ours, tag=theirs.tag), NegotiatedKeys(theirs.suite, ours.key, theirs.key)
 

@@ -71,6 +71,7 @@ class MediaSession:
             direction=self._wish,
             srtp_secret=self._secret(),
             encrypted=self._encrypted,
+            their_key=self._their_key,
         )
         self.offering = False
         self._local = self._agreed = result.description
@@ -155,6 +156,10 @@ class MediaSession:
     @property
     def _encrypted(self) -> bool:
         return self.negotiated is not None and self.negotiated.srtp is not None
+
+    @property
+    def _their_key(self) -> bytes:
+        return self.negotiated.srtp.remote if self.negotiated and self.negotiated.srtp else b""
 
     def _secret(self) -> bytes:
         return b"" if self.policy.srtp is Srtp.OFF else os.urandom(crypto.secret_size(self.policy.srtp_suites))

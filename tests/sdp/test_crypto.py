@@ -167,6 +167,17 @@ def test_our_key_stays_through_hold_so_that_the_stream_goes_on():
     assert held.negotiated.srtp == first.negotiated.srtp
 
 
+def test_a_far_end_with_another_key_gets_another_one_from_us_and_one_with_the_same_key_does_not():
+    first = answered(OPTIONAL, "m=audio 4000 RTP/SAVP 0", KEY_80)
+    keys = first.negotiated.srtp
+    again = {"previous": first.description, "their_key": keys.remote, "session_id": 1, "srtp_secret": bytes(46)}
+    same = answer(sdp("m=audio 4002 RTP/SAVP 0", KEY_80), OPTIONAL, *US, **again)
+    assert same.negotiated.srtp == keys
+    key = base64.b64encode(bytes(range(100, 130))).decode()
+    other = answer(sdp("m=audio 4002 RTP/SAVP 0", KEY_80.replace(KEY, key)), OPTIONAL, *US, **again)
+    assert other.negotiated.srtp == replace(keys, remote=bytes(range(100, 130)), local=bytes(30))
+
+
 def test_too_few_random_bytes_are_refused():
     with pytest.raises(ValueError, match="too few"):
         answer(sdp("m=audio 4000 RTP/SAVP 0", KEY_80), REQUIRED, *US, session_id=1, srtp_secret=b"short")
