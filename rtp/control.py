@@ -221,6 +221,7 @@ class MediaReady(msgspec.Struct, frozen=True, tag=True):
 
     ports: tuple[int, ...]
     io: str  # "epoll" or "io_uring"
+    refusal: int = 0  # errno of the first port that could not be had
 
 
 class FirstPacket(msgspec.Struct, frozen=True, tag=True):

@@ -70,7 +70,7 @@ def run(
         channel.emit,
         time.time_ns() - time.monotonic_ns(),
     )
-    channel.emit(MediaReady(sockets.ports, plane.io.name))
+    channel.emit(MediaReady(sockets.ports, plane.io.name, sockets.refusal))
     gc.collect()
     gc.freeze()
     gc.disable()  # the loop makes no cycles; a collection would be a pause in every call

@@ -7,6 +7,7 @@ look-up scores a match of the remote address above a wildcard), so strangers nev
 
 import contextlib
 import errno
+import resource
 import select
 import socket
 import sys
@@ -28,6 +29,8 @@ MAX_STRANGERS: Final = 256  # datagrams of the slow way per tick: a flood must n
 DRAIN_LIMIT: Final = 1024
 SO_MEMINFO: Final = 55  # <asm-generic/socket.h>: u4[9], since Linux 4.12
 SK_MEMINFO_DROPS: Final = 8  # <linux/sock_diag.h>: which of them counts datagrams that found no room
+FILES_OF_A_ROW: Final = 3
+SPARE_FILES: Final = 64  # of the process, for all else: control, memory, recordings
 _COUNT_MASK: Final = 0xFFFF_FFFF  # the kernel's count wraps
 
 
@@ -42,7 +45,10 @@ class Datagram:
 
 
 class RowSockets:
-    """Binds `options.rows` pairs of ports at once; a row whose ports are taken has port 0 and cannot be used."""
+    """Binds `options.rows` pairs of ports at once; a row whose ports are not to be had has port 0 and cannot be used.
+
+    `refusal` is the errno of the first of those, 0 when there is none.
+    """
 
     def __init__(self, options: MediaOptions) -> None:
         self._address = options.address
@@ -54,9 +60,15 @@ class RowSockets:
         self._control: list[socket.socket | None] = []
         self._connected: list[socket.socket | None] = [None] * options.rows
         self._by_fd: dict[int, tuple[int, bool, socket.socket]] = {}
+        self.refusal = 0
+        allowed = _files_allowed() // FILES_OF_A_ROW
         self._dropped = [0] * options.rows  # of the row's sockets of now, as far as `take_dropped` has told of it
         for row in range(options.rows):
-            pair = self._bind_pair(options.first_port + 2 * row)
+            pair = None
+            if row < allowed:
+                pair = self._bind_pair(options.first_port + 2 * row)
+            else:
+                self._note_refusal(errno.EMFILE)
             self._listening.append(pair[0] if pair else None)
             self._control.append(pair[1] if pair else None)
 
@@ -160,21 +172,24 @@ class RowSockets:
         probe = socket.socket(self._family, socket.SOCK_DGRAM)
         try:
             probe.bind((self._address, port))
-        except OSError as error:
-            if error.errno in (errno.EADDRINUSE, errno.EACCES):
-                return None
-            raise
+        except OSError as error:  # taken, forbidden, or not an address of this machine (any more)
+            self._note_refusal(error.errno)
+            return None
         finally:
             probe.close()
         listening, control = self._new_socket(STRANGER_BUFFER), self._new_socket(STRANGER_BUFFER, shared=False)
         try:
             listening.bind((self._address, port))
             control.bind((self._address, port + 1))
-        except OSError:
+        except OSError as error:
             listening.close()
             control.close()
+            self._note_refusal(error.errno)
             return None
         return listening, control
+
+    def _note_refusal(self, number: int | None) -> None:
+        self.refusal = self.refusal or number or errno.EIO
 
     def _new_socket(self, receive_buffer: int, *, shared: bool = True) -> socket.socket:
         sock = socket.socket(self._family, socket.SOCK_DGRAM)
@@ -188,6 +203,12 @@ class RowSockets:
             else:
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, self._dscp << 2)
         return sock
+
+
+def _files_allowed() -> int:
+    """How many sockets this process may open, when recordings and captures are to be possible as well."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if limit == resource.RLIM_INFINITY else max(0, limit - SPARE_FILES)
 
 
 def _dropped_by_kernel(sock: socket.socket) -> int:

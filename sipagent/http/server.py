@@ -30,7 +30,12 @@ class HttpServer:
         """Bind and accept; raises ConfigError when the address cannot be had."""
         listener = self._bind()
         # FastAPI takes half a second to import: in a thread, while the trunks answer our REGISTER.
-        self._serving = await asyncio.to_thread(_make, self._config, self._control)
+        try:
+            self._serving = await asyncio.to_thread(_make, self._config, self._control)
+        except asyncio.CancelledError:  # the service is to stop before it has started
+            listener.close()
+            _unlink_unix(self._listen)
+            raise
         await self._serving.start(listener)
 
     def adopt(self, config: Config) -> None:

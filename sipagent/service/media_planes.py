@@ -1,6 +1,7 @@
 """The media planes and their ears, as the signalling plane drives them."""
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -12,17 +13,24 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from sipagent.errors import ConfigError
 from sipagent.rtp.control import Command, Event, MediaReady, RowClosed, Shutdown
 from sipagent.rtp.options import MediaOptions
 from sipagent.rtp.table import COUNTERS, GAUGE, PLANE_COUNTER, CallTable
 from sipagent.rtp.vad.options import EarsOptions
-from sipagent.service import channel
+from sipagent.service import channel, planes
 from sipagent.service.planes import EARS, MEDIA, Plane, Transferable
 
 log = structlog.get_logger(__name__)
 
 RESTART_AFTER_S: Final = 0.2
+MAX_RESTART_AFTER_S: Final = 3.0  # of a process that ends again and again before it is ready
 STALLED_AFTER_S: Final = 3.0
+FIXES: Final = {  # of the field that is to blame when no port can be had, by errno
+    errno.EADDRINUSE: ("media.ports", "is the service running? else move the range"),
+    errno.EADDRNOTAVAIL: ("media.address", "name an address of this machine"),
+    errno.EMFILE: ("limits.max_calls", "raise LimitNOFILE or ulimit -Hn"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +64,26 @@ class MediaPlane:
         self.restarts = 0
         self._retired = np.zeros(len(COUNTERS), np.int64)  # counters of rows whose calls are over
         self._totals = np.zeros(len(COUNTERS), np.int64)
+        self._failed_starts = 0  # of the media process, in a row
+        self._refusal = 0  # errno of the ports that the last one could not have
+        self._reported = asyncio.Event()
         self.ready = asyncio.Event()
         self._media: Plane | None = None
         self._ears: Plane | None = None
 
     def start(self) -> None:
         """Start both processes."""
-        self._start_media()
-        self._start_ears()
+        planes.persist("media", self._start_media)
+        planes.persist("ears", self._start_ears)
+
+    async def started(self) -> None:
+        """Return when the plane is ready for calls; raises ConfigError when it cannot have a single port."""
+        await self._reported.wait()
+        if not self.ready.is_set():
+            field, fix = FIXES.get(self._refusal, ("media.ports", "choose other ports"))
+            first, address = self._options.first_port, self._options.address
+            problem = f"no RTP port of {address} from {first} on can be had: {os.strerror(self._refusal)}"
+            raise ConfigError(field, problem, fix)
 
     def send(self, command: Command) -> None:
         """Send one command; while the plane is down it is lost with the calls it was for."""
@@ -122,6 +142,8 @@ class MediaPlane:
         return {name: plane.pid for name, plane in (("media", self._media), ("ears", self._ears)) if plane is not None}
 
     def _start_media(self) -> None:
+        if self._stopping:
+            return
         ours, theirs = channel.pair()
         arguments = (
             theirs,
@@ -134,6 +156,8 @@ class MediaPlane:
         self._channel = channel.Channel[Event](ours, Event, self._media_says, lambda: None)
 
     def _start_ears(self) -> None:
+        if self._stopping:
+            return
         ours, theirs = channel.pair()
         arguments = (
             theirs,
@@ -148,23 +172,41 @@ class MediaPlane:
 
     def _media_says(self, event: Event) -> None:
         if isinstance(event, MediaReady):
-            log.info("media plane ready", plane=self.number, io=event.io, ports=sum(1 for port in event.ports if port))
-            self.ready.set()
-            self._handlers.on_ready(self.number, event)
+            self._is_up(event)
         else:
             if isinstance(event, RowClosed):
                 self._retired += [event.counters.get(name, 0) for name in COUNTERS]
             self._handlers.on_event(self.number, event)
 
+    def _is_up(self, event: MediaReady) -> None:
+        """Take the plane into service, unless it has no port at all: then another one tries."""
+        ports = sum(1 for port in event.ports if port)
+        self._refusal = event.refusal
+        if event.refusal:
+            problem = os.strerror(event.refusal)
+            log.error("media ports missing", plane=self.number, ports=ports, of=len(event.ports), problem=problem)
+        if ports:
+            log.info("media plane ready", plane=self.number, io=event.io, ports=ports)
+            self._failed_starts = 0
+            self.ready.set()
+            self._handlers.on_ready(self.number, event)
+        elif self._media is not None:
+            self._media.kill()
+        self._reported.set()
+
     def _media_gone(self, code: int) -> None:
+        was_ready = self.ready.is_set()
         self.ready.clear()
         self._channel.close()
         if self._stopping:
             return
         log.error("media plane died", plane=self.number, exit_code=code)
         self.restarts += 1
-        self._handlers.on_lost(self.number)
-        asyncio.get_running_loop().call_later(RESTART_AFTER_S, self._start_media)
+        if was_ready:
+            self._handlers.on_lost(self.number)
+        delay = min(MAX_RESTART_AFTER_S, RESTART_AFTER_S * 2**self._failed_starts)
+        self._failed_starts += 1
+        asyncio.get_running_loop().call_later(delay, planes.persist, "media", self._start_media)
 
     def _ears_gone(self, code: int) -> None:
         self._ears_channel.close()
@@ -172,4 +214,4 @@ class MediaPlane:
             return
         log.error("ears died", plane=self.number, exit_code=code)
         self.restarts += 1
-        asyncio.get_running_loop().call_later(RESTART_AFTER_S, self._start_ears)
+        asyncio.get_running_loop().call_later(RESTART_AFTER_S, planes.persist, "ears", self._start_ears)

@@ -6,17 +6,23 @@ leaves no process and no port behind.
 """
 
 import asyncio
+import contextlib
 import ctypes
 import importlib
 import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable, Sequence
 from multiprocessing.reduction import DupFd
 from typing import Any, Final
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_NAME: Final = 15
@@ -24,6 +30,7 @@ GROUP_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 MEDIA: Final = "sipagent.rtp.process"
 EARS: Final = "sipagent.rtp.vad.process"
 WORKER: Final = "sipagent.service.worker.process"
+AGAIN_AFTER_S: Final = 1.0
 PRELOAD: Final = [__name__, MEDIA, EARS, WORKER]
 
 _context = multiprocessing.get_context("forkserver")
@@ -32,15 +39,26 @@ _context = multiprocessing.get_context("forkserver")
 def prepare(modules: Sequence[str] = PRELOAD) -> None:
     """Start the fork server, which loads its modules while we load ours; call it as early as possible.
 
-    One thread per linear algebra call: the planes share the cores among themselves.
+    One thread per linear algebra call: the planes share the cores among themselves. All open files that we may have: a
+    shell allows 1024, and connections to the HTTP endpoint could use them up.
     """
+    with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reports its use otherwise
     _context.set_forkserver_preload(list(modules))
-    # `timeout`, a closed terminal and some supervisors signal the whole process group: that is ours alone to handle, or
-    # the calls that we drain would lose their planes. The fork server inherits what is blocked now; the resource
-    # tracker goes before it, because its start unblocks SIGTERM.
+    _ensure_fork_server()
+
+
+def _ensure_fork_server() -> None:
+    """Start the fork server unless it runs.
+
+    `timeout`, a closed terminal and some supervisors signal the whole process group: that is ours alone to handle, or
+    the calls that we drain would lose their planes. The fork server inherits what is blocked now; the resource tracker
+    goes before it, because its start unblocks SIGTERM.
+    """
     multiprocessing.resource_tracker.ensure_running()
     outside = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
     try:
@@ -58,6 +76,15 @@ async def loaded() -> None:
 
 def _nothing() -> None:
     pass
+
+
+def persist(name: str, start: Callable[[], None]) -> None:
+    """Call `start` now, and each second again while we lack what a child needs (EMFILE, EAGAIN, ENOMEM)."""
+    try:
+        start()
+    except (OSError, EOFError) as error:  # EOFError: the fork server died meanwhile; the next attempt starts another
+        log.error("process cannot be started, trying again", name=name, problem=str(error) or type(error).__name__)
+        asyncio.get_running_loop().call_later(AGAIN_AFTER_S, persist, name, start)
 
 
 class Transferable:
@@ -84,6 +111,7 @@ class Plane:
 
     def __init__(self, name: str, entry: str, arguments: tuple[Any, ...], on_exit: Callable[[int], None]) -> None:
         self.name = name
+        _ensure_fork_server()  # the start would do it as well, with signals for the group let through
         self._process = _context.Process(target=_run, args=(name, entry, arguments), name=name, daemon=True)
         self._process.start()
         for argument in arguments:

@@ -89,7 +89,7 @@ class Service:
                 plane.start()
             self.workers.start(tuple((plane.table_fd, plane.table.rows) for plane in self.planes))
             for plane in self.planes:
-                await plane.ready.wait()
+                await plane.started()
         self.running = True
         log.info("listening", sip=self.engine.listening(), http=self.config.http.listen or "off")
 
@@ -158,7 +158,8 @@ async def serve(config: Config, path: Path | None = None) -> None:
         loop.add_signal_handler(number, asked_to_stop)
     loop.add_signal_handler(signal.SIGHUP, lambda: reload(service, path, os.environ) if service.running else None)
     try:
-        await service.start()
+        if not await _started(service):
+            return
         memory.settle()
         notify.ready()
         async with asyncio.TaskGroup() as tasks:
@@ -176,6 +177,22 @@ async def serve(config: Config, path: Path | None = None) -> None:
                 task.cancel()
     finally:
         await service.stop()
+
+
+async def _started(service: Service) -> bool:
+    """Start; False when we were asked to stop before that was done, whatever it waits for."""
+    starting, asked = asyncio.create_task(service.start()), asyncio.create_task(service.stopping.wait())
+    try:
+        await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            return True
+        log.info("asked to stop before everything had started")
+        return False
+    finally:
+        starting.cancel()
+        asked.cancel()
+        await asyncio.wait((starting, asked))
 
 
 async def _watchdog(service: Service) -> None:

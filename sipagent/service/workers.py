@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from sipagent.service import channel
+from sipagent.service import channel, planes
 from sipagent.service.messages import FromWorker, Ping, Pong, Ready, Stop, ToWorker
 from sipagent.service.planes import WORKER, Plane, Transferable
 from sipagent.service.worker.settings import WorkerSettings
@@ -58,7 +58,7 @@ class Worker:
         self.lacks: frozenset[str] = frozenset()  # what it warned of when it became ready
         self.calls: set[str] = set()  # that it was offered
         self.leads: frozenset[str] = frozenset()  # that it says it leads
-        self.pings = 0
+        self.unanswered = 0  # pings since the last Pong
         self.last_pong_at = 0.0
         self.lag_ms = 0.0
         self.restarts = 0
@@ -110,19 +110,24 @@ class WorkerPool:
         self._replace_next()
 
     async def watch(self) -> None:
-        """Ping every worker each second, for ever; one that has been stuck for too long is killed."""
-        loop = asyncio.get_running_loop()
+        """Ping every worker each second, for ever; one that has been stuck for too long is killed.
+
+        Pings are counted and not the time: after a stop of the whole host no worker has answered for long, and none is
+        stuck.
+        """
+        number = 0
         while True:
             await asyncio.sleep(PING_EVERY_S)
+            number += 1
             for worker in self.workers:
                 if not worker.ready or worker.plane is None:
                     continue
-                if loop.time() - worker.last_pong_at > self.stuck_seconds:
+                if worker.unanswered * PING_EVERY_S > self.stuck_seconds:
                     log.error("worker is stuck, replacing it", worker=worker.index, calls=len(worker.calls))
                     worker.plane.kill()
                 else:
-                    worker.pings += 1
-                    worker.send(Ping(worker.pings))
+                    worker.unanswered += 1
+                    worker.send(Ping(number))
 
     def pick(self, avoid: int = -1) -> Worker | None:
         """The worker with the fewest calls, ready ones first; not `avoid` while there is another."""
@@ -143,19 +148,22 @@ class WorkerPool:
         self._stopping = True
         for worker in self.workers:
             worker.send(Stop())
-        planes = [worker.plane for worker in self.workers if worker.plane is not None]
+        running = [worker.plane for worker in self.workers if worker.plane is not None]
         try:
             async with asyncio.timeout(2.0):
-                for plane in planes:
+                for plane in running:
                     await plane.gone.wait()
         except TimeoutError:
-            for plane in planes:
+            for plane in running:
                 plane.kill()
         for worker in self.workers:
             os.close(worker.wake_fd)
 
     def _start(self, worker: Worker) -> None:
-        if self._stopping:
+        planes.persist(f"worker {worker.index}", lambda: self._launch(worker))
+
+    def _launch(self, worker: Worker) -> None:
+        if self._stopping or worker.duty is Duty.SPARE or worker.plane is not None:
             return
         ours, theirs = channel.pair()
         arguments = (
@@ -177,8 +185,9 @@ class WorkerPool:
         now = asyncio.get_running_loop().time()
         if isinstance(message, Pong):
             worker.last_pong_at, worker.lag_ms, worker.leads = now, message.lag_ms, frozenset(message.calls)
+            worker.unanswered = 0
         elif isinstance(message, Ready):
-            worker.ready, worker.last_pong_at, worker.failed_starts = True, now, 0
+            worker.ready, worker.last_pong_at, worker.failed_starts, worker.unanswered = True, now, 0, 0
             worker.lacks = frozenset(message.warnings)
             log.info("worker ready", worker=worker.index, pid=message.pid)
             for warning in message.warnings:

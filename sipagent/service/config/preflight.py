@@ -16,6 +16,7 @@ from typing import Final
 from sipagent.brain.loader import add_paths, check_options, load_brain
 from sipagent.errors import ConfigError
 from sipagent.pipeline.services.model_files import ModelFiles
+from sipagent.rtp.sockets import FILES_OF_A_ROW
 from sipagent.service.config.check import http_address, listener
 from sipagent.service.config.parts import media_options
 from sipagent.service.config.tree import Config, Route
@@ -155,8 +156,7 @@ def _records(config: Config) -> Iterator[Finding]:
 
 
 def _descriptors(config: Config) -> Iterator[Finding]:
-    # Two sockets for each row of the largest media plane.
-    needed = 2 * max(options.rows for options in media_options(config)) + SPARE_FILES
+    needed = FILES_OF_A_ROW * max(options.rows for options in media_options(config)) + SPARE_FILES
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard != resource.RLIM_INFINITY and hard < needed:
         yield _warning(
