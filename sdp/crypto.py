@@ -50,7 +50,8 @@ def parse_crypto(value: str) -> Crypto | None:
         return None
     text, *rest = info.split("|")
     try:
-        key = base64.b64decode(text, validate=True)
+        # RFC 4568 §6.1 discards the padding, and some far ends do so before they send.
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         return None
     if len(key) != SUITES[suite] or len(rest) > 1 or any(":" in part for part in rest):

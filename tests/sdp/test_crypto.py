@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from sipagent.sdp.crypto import SUITES, parse_crypto, secret_size
+from sipagent.sdp.crypto import SUITES, Crypto, parse_crypto, secret_size
 from sipagent.sdp.description import parse, serialize
 from sipagent.sdp.negotiated import Direction, MediaPolicy, NoCommonCodec, Srtp
 from sipagent.sdp.offer_answer import accept_answer, answer, make_offer
@@ -75,6 +75,14 @@ def test_every_suite_needs_its_own_key_length(suite):
 )
 def test_a_line_that_is_broken_weak_or_beyond_us_is_passed_over(value):
     assert parse_crypto(value) is None
+
+
+@pytest.mark.parametrize("suite", ["AES_256_CM_HMAC_SHA1_80", "AEAD_AES_128_GCM", "AEAD_AES_256_GCM"])
+def test_the_padding_of_a_key_may_be_left_out(suite):
+    key = bytes(range(SUITES[suite]))
+    text = base64.b64encode(key).decode()
+    assert text.endswith("=")
+    assert parse_crypto(f"1 {suite} inline:{text.rstrip('=')}|2^31") == Crypto(1, suite, key, 1 << 31)
 
 
 @pytest.mark.parametrize("extra", ["|2^31", "|1048576", " WSH=128", " -HINT=1"])
