@@ -18,7 +18,7 @@ from .codec import COMFORT_NOISE, EVENTS, KINDS, TELEPHONE_EVENT, Format, event_
 from .crypto import Crypto, crypto_attribute, own_lines, usable
 from .description import Attribute, Connection, MediaDescription, Origin, SessionDescription
 from .negotiated import Direction, MediaPolicy, Negotiated, NegotiatedCodec, NegotiatedKeys, NoCommonCodec, Srtp
-from .stream import PTIME_RANGE_MS, SECURE_PROFILES, choose, direction_of, has_mux, ptime_ms, read, rtcp_target
+from .stream import PTIME_RANGE_MS, SECURE_PROFILES, Stream, choose, direction_of, has_mux, ptime_ms, read, rtcp_target
 
 _FIRST_DYNAMIC: Final = 96
 _TELEPHONE_EVENT_TYPE: Final = 101  # what nearly every trunk uses; some expect no other
@@ -147,6 +147,7 @@ def answer(
         refused = [_refused(media) for media in offer.media]
         return Answer(_describe(refused, address, session_id, previous, times), None)
     media = offer.media[stream.index]
+    _refuse_loop(stream, media.port, address, port)
     agreed = stream.codecs[:1] if policy.single_codec else stream.codecs
     listed = (*agreed, *stream.comfort_noise, *stream.events)
     crypto, keys = _answer_keys(stream.crypto, old, srtp_secret, their_key)
@@ -238,6 +239,7 @@ def accept_answer(
     stream = read(answer, index, policy, local_address, {item.payload_type: item for item in own})
     if isinstance(stream, str):
         raise NoCommonCodec(stream)
+    _refuse_loop(stream, media.port, local_address, ours.port)
     theirs = next((key for key in stream.crypto if (key.tag, key.suite) in own_keys), None)
     if stream.crypto and theirs is None:
         raise NoCommonCodec("the answer takes an SRTP key that was not offered")
@@ -280,6 +282,12 @@ def _both_ways(
 
 
 # ---- shared
+
+
+def _refuse_loop(stream: Stream, stream_port: int, address: str, port: int) -> None:
+    """Our own port is no far end: the agent would talk with itself, and the call would never be silent."""
+    if stream_port == port and numeric(stream.address) == numeric(address):
+        raise NoCommonCodec("the stream leads back to our own port")
 
 
 def _codec(item: Format) -> NegotiatedCodec:

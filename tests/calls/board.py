@@ -16,7 +16,7 @@ from sipagent.sip import engine as sip
 
 SDP = (
     b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
-    b"m=audio 4000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
+    b"m=audio 30000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
 )
 CONFIG = Config(
     trunk=(Trunk("office", "sip:127.0.0.1:5099", username="agent", register=False),),

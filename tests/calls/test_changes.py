@@ -45,11 +45,11 @@ async def test_codec_and_address_change_in_mid_call() -> None:
     board = Board()
     call = board.incoming()
     offer = SDP.replace(b"o=- 1 1", b"o=- 1 2").replace(b"RTP/AVP 0", b"RTP/AVP 8").replace(b"0 PCMU", b"8 PCMA")
-    board.control.on_engine(sip.Reoffer(call.handle, offer.replace(b"audio 4000", b"audio 4100")))
+    board.control.on_engine(sip.Reoffer(call.handle, offer.replace(b"audio 30000", b"audio 30100")))
     name, answer = board.engine.to(call.handle)[-1]
     assert name == "accept_reoffer" and b" RTP/AVP 8" in answer
     stream = next(command for command in reversed(board.plane.to(call)) if isinstance(command, media.SetStream))
-    assert (stream.send.name, stream.remote_port) == ("PCMA", 4100)
+    assert (stream.send.name, stream.remote_port) == ("PCMA", 30100)
 
 
 async def test_music_plays_while_the_far_end_is_on_hold() -> None:

@@ -17,7 +17,7 @@ from sipagent.service.recordings import RecordingPaths
 from sipagent.sip import engine as sip
 from tests.calls.board import CONFIG, SDP, Board
 
-EARLY = SDP.replace(b"audio 4000", b"audio 5000")
+EARLY = SDP.replace(b"audio 30000", b"audio 31000")
 RECORDING = msgspec.structs.replace(CONFIG, route=(msgspec.structs.replace(CONFIG.route[0], record="wav"),))
 
 
@@ -44,7 +44,7 @@ def early(board: Board, offer: bytes | None = SDP, *options: str) -> Call:
 
 def first_packet(call: Call) -> media.FirstPacket:
     assert call.place is not None
-    return media.FirstPacket(call.place.row, call.place.generation, "127.0.0.1", 5000)
+    return media.FirstPacket(call.place.row, call.place.generation, "127.0.0.1", 31000)
 
 
 def connected(board: Board) -> list[bool]:
@@ -115,7 +115,7 @@ async def test_without_an_offer_the_prack_brings_the_answer() -> None:
     board.control.on_engine(sip.Confirmed("in1"))
     assert call.state is CallState.CONNECTED
     streams = [command for command in board.plane.to(call) if isinstance(command, media.SetStream)]
-    assert [stream.remote_port for stream in streams] == [5000]
+    assert [stream.remote_port for stream in streams] == [31000]
 
 
 async def test_a_caller_who_can_hear_nothing_before_the_answer_is_answered_at_once() -> None:

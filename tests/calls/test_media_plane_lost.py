@@ -62,12 +62,12 @@ async def test_what_was_decided_while_there_was_no_plane_holds_when_it_is_back()
     board = Board()
     call, gone = board.incoming(), board.incoming()
     lose(board)
-    offer = SDP.replace(b"4000", b"4002").replace(b"o=- 1 1", b"o=- 1 2")
+    offer = SDP.replace(b"30000", b"30002").replace(b"o=- 1 1", b"o=- 1 2")
     board.control.on_engine(sip.Reoffer(call.handle, offer))
     board.control.on_engine(sip.Ended(gone.handle, "remote", 0, "hung up"))
     board.planes[0].commands.clear()  # they were sent to nobody
     board.up(0)
-    assert [each.remote_port for each in since(board, call) if isinstance(each, media.SetStream)] == [4002]
+    assert [each.remote_port for each in since(board, call) if isinstance(each, media.SetStream)] == [30002]
     assert since(board, gone) == []
 
 

@@ -13,7 +13,7 @@ from sipagent.sip import engine as sip
 from tests.calls.board import CONFIG, SDP, Board
 
 TARGET = "+4930777"
-LATER = SDP.replace(b"4000", b"5000")
+LATER = SDP.replace(b"30000", b"31000")
 MUSIC = msgspec.structs.replace(CONFIG, conversation=msgspec.structs.replace(CONFIG.conversation, hold_music="m.wav"))
 
 

@@ -14,7 +14,7 @@ from sipagent.sip import engine as sip
 from tests.calls.board import CONFIG, SDP, Board
 
 TARGET = "+4930777"
-LATER = SDP.replace(b"4000", b"5000")
+LATER = SDP.replace(b"30000", b"31000")
 
 
 def with_music(config: Config, file: str) -> Config:
@@ -272,7 +272,7 @@ async def test_an_allowed_refer_moves_the_call_with_its_row_and_its_conversation
     board.control.on_engine(sip.Ended(old, "local"))
     assert call.state is CallState.CONNECTED and call.handle == new
     stream = board.plane.to(call)[-1]
-    assert isinstance(stream, media.SetStream) and stream.remote_port == 5000
+    assert isinstance(stream, media.SetStream) and stream.remote_port == 31000
     assert not any(isinstance(message, messages.Ended) for message in board.worker.heard)
     board.control.on_engine(sip.Ended(new, "remote"))
     assert not call.alive

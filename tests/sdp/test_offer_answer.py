@@ -436,6 +436,17 @@ def test_a_port_below_1024_is_refused():
     answered("m=audio 1024 RTP/AVP 0")
 
 
+def test_a_stream_that_leads_back_to_our_own_port_is_refused():
+    with pytest.raises(NoCommonCodec, match="own port"):
+        answered("m=audio 16000 RTP/AVP 0", c="IN IP4 192.0.2.10")
+    assert answered("m=audio 16002 RTP/AVP 0", c="IN IP4 192.0.2.10").negotiated
+    with pytest.raises(NoCommonCodec, match="own port"):
+        answered("m=audio 16000 RTP/AVP 0", c="IN IP6 2001:db8:0::10", address="2001:db8::10")
+    offer = make_offer(ALL, "192.0.2.10", 16000, session_id=1)
+    with pytest.raises(NoCommonCodec, match="own port"):
+        accept_answer(offer, replace(offer), ALL)
+
+
 def test_loopback_is_allowed_among_loopback_addresses():
     result = answered("m=audio 4000 RTP/AVP 0", c="IN IP4 127.0.0.2", address="127.0.0.1")
     assert result.negotiated.remote_address == "127.0.0.2"
