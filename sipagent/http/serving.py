@@ -7,6 +7,7 @@ from collections.abc import Generator
 from typing import Final
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from sipagent.http.app import adopt, create_app
 from sipagent.http.control import CallControl
@@ -14,6 +15,40 @@ from sipagent.service.config.tree import Config
 
 STOP_SECONDS: Final = 2  # requests may go on for so long
 MAX_CONNECTIONS: Final = 512
+PATIENCE_SECONDS: Final = 10.0  # with a client that does not finish its request
+
+
+class _Protocol(H11Protocol):
+    """Hangs up on clients that do not finish a request: they would hold the connections that others need, for ever.
+
+    An answer may take any time, as event streams do.
+    """
+
+    _looking: asyncio.TimerHandle | None = None
+    _unfinished: tuple[RequestResponseCycle | None] | None = None  # at the last look
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._look_later((None,))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+        super().connection_lost(exc)
+
+    def _look_later(self, unfinished: tuple[RequestResponseCycle | None] | None) -> None:
+        self._unfinished = unfinished
+        self._looking = self.loop.call_later(PATIENCE_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Two looks in a row at the same request that is not all there, or at none, are enough."""
+        cycle: RequestResponseCycle | None = self.cycle
+        waits = cycle is None or cycle.response_complete or cycle.more_body
+        unfinished = (cycle,) if waits else None
+        if unfinished is not None and unfinished == self._unfinished:
+            self.transport.abort()
+        else:
+            self._look_later(unfinished)
 
 
 class _Server(uvicorn.Server):
@@ -41,6 +76,7 @@ class Serving:
         self._server = _Server(
             uvicorn.Config(
                 self._app,
+                http=_Protocol,
                 log_config=None,
                 access_log=False,
                 server_header=False,

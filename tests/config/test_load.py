@@ -115,6 +115,8 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         ('[media]\naddress = "eth0"', "media.address"),
         ("[media]\ngap_deadline_ms = [200, 100]", "media.gap_deadline_ms"),
         ("[media]\nplanes = 0", "media.planes"),
+        ("[media]\nplanes = 101", "media.planes"),
+        ("[limits]\ndrain_seconds = inf", "limits.drain_seconds"),
         ('[conversation]\napology = "missing.wav"', "conversation.apology"),
         ('[conversation]\nmodel_path = "missing"', "conversation.model_path"),
         ('[conversation]\nbrain_paths = ["missing"]', "conversation.brain_paths[0]"),

@@ -52,6 +52,15 @@ def test_ports_in_use_are_warnings(taken: int) -> None:
         assert set(found(sound())) == {"media.ports", "http.listen", "sip.listen[0]"}
 
 
+def test_addresses_of_another_machine_are_problems() -> None:
+    elsewhere = sound(
+        sip=Sip(listen=("udp:192.0.2.7:29020",)),
+        media=Media(address="192.0.2.7", ports=(29030, 29049)),
+        http=Http(listen="192.0.2.7:29021", token="long-enough-to-stay-secret"),
+    )
+    assert found(elsewhere) == {"sip.listen[0]": True, "media.address": True, "http.listen": True}
+
+
 def test_a_listener_open_to_the_world_and_a_short_token_are_warnings() -> None:
     assert found(sound(http=Http(listen="0.0.0.0:29021", token="long-enough-to-stay-secret"))) == {"http.listen": False}
     assert found(sound(http=Http(listen="127.0.0.1:29021", token="short"))) == {"http.token": False}

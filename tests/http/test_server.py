@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import signal
 import socket
 import stat
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 
 from sipagent.errors import ConfigError
+from sipagent.http import serving
 from sipagent.http.control import CallRequest
 from sipagent.http.server import HttpServer
 from sipagent.service.config.tree import Config, Http
@@ -115,3 +117,29 @@ async def test_a_client_that_hangs_up_frees_its_stream(control: FakeControl) -> 
             while control.watching:
                 await asyncio.sleep(0.001)
     await server.stop()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /healthz HTTP/1.1\r\nHost: sip",
+        b"GET /healthz HTTP/1.1\r\nHost: sipagent\r\n\r\nGET /healthz HT",
+        b"POST /v1/calls HTTP/1.1\r\nHost: sipagent\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{",
+    ],
+)
+async def test_a_client_that_does_not_finish_its_request_is_hung_up_on(
+    control: FakeControl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(serving, "PATIENCE_SECONDS", 0.1)
+    path = tmp_path / "http.sock"
+    server = HttpServer(listening(f"unix:{path}"), control)
+    await server.start()
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(sent)
+        with contextlib.suppress(ConnectionError):
+            await asyncio.wait_for(reader.read(), 3)
+        writer.close()
+    finally:
+        await server.stop()

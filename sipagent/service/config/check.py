@@ -4,6 +4,7 @@ One function for each table, each yielding its problems; `check` is all of them.
 """
 
 import fnmatch
+import math
 import re
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_network
@@ -29,7 +30,7 @@ USER: Final = re.compile(r"[A-Za-z0-9\-_.!~*'()&=+$,;?/%#]+")  # RFC 3261 §25.1
 def check(config: Config, folder: Path) -> list[ConfigError]:
     """All problems of a tree whose types are right; `folder` is that of the file."""
     rules: tuple[Callable[[Config], Problems], ...] = (
-        _sip, _trunks, _media, _conversation, _routes, _http, _limits, _hep,
+        _finite, _sip, _trunks, _media, _conversation, _routes, _http, _limits, _hep,
     )  # fmt: skip
     return [problem for rule in rules for problem in rule(config)]
 
@@ -64,6 +65,15 @@ def server_host(server: str) -> str:
     """Host of a trunk's server, without brackets; "" when it cannot be told."""
     match = SERVER.fullmatch(server)
     return match["host"].strip("[]").rstrip(".").lower() if match else ""
+
+
+def _finite(config: Config) -> Problems:
+    for table in config.__struct_fields__:
+        values = getattr(config, table)
+        for key in getattr(values, "__struct_fields__", ()):
+            value = getattr(values, key)
+            if isinstance(value, float) and not math.isfinite(value):
+                yield ConfigError(f"{table}.{key}", f"{value} is no number to count with", "write a finite number")
 
 
 def _sip(config: Config) -> Problems:
@@ -211,8 +221,8 @@ def _media(config: Config) -> Problems:
         yield ConfigError(
             "media.ports", f"room for {rtp_rows(config)} calls, limits.max_calls is {config.limits.max_calls}", fix
         )
-    elif rtp_rows(config) < media.planes:
-        yield ConfigError("media.planes", "more planes than pairs of ports", "widen media.ports")
+    elif min(rtp_rows(config), config.limits.max_calls) < media.planes:
+        yield ConfigError("media.planes", "more planes than calls", "one is enough for 2,000 calls")
     for index, text in enumerate(config.sip.listen):
         match = LISTEN.fullmatch(text)
         if match and match["transport"] == "udp" and first <= int(match["port"]) <= last + 1:

@@ -24,6 +24,7 @@ from sipagent.service.worker.options import read_options
 
 SPARE_FILES: Final = 256  # descriptors besides the RTP sockets: pipes, logs, HTTP, the database
 SHORT_TOKEN: Final = 16
+ANOTHER_ADDRESS: Final = "name one of those that `ip address` shows, or 0.0.0.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +114,18 @@ def _speech_models() -> tuple[ModelFiles, ...]:
 def _sip_ports(config: Config) -> Iterator[Finding]:
     for index, text in enumerate(config.sip.listen):
         transport, host, port = listener(text)
+        if not _is_ours(host):
+            yield Finding(True, f"sip.listen[{index}]", f"{host} is no address of this machine", ANOTHER_ADDRESS)
+            continue
         why = _in_the_way(host, port, socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM)
         if why:
             yield _warning(f"sip.listen[{index}]", f"{text}: {why}", "is the service running? else choose another port")
 
 
 def _rtp_ports(config: Config) -> Iterator[Finding]:
+    if not _is_ours(config.media.address):
+        yield Finding(True, "media.address", f"{config.media.address} is no address of this machine", ANOTHER_ADDRESS)
+        return
     taken = [
         port
         for options in media_options(config)
@@ -135,6 +142,9 @@ def _http(config: Config) -> Iterator[Finding]:
     if not listen or listen.startswith("unix:"):
         return
     host, port = http_address(listen)
+    if not _is_ours(host):
+        yield Finding(True, "http.listen", f"{host} is no address of this machine", ANOTHER_ADDRESS)
+        return
     why = _in_the_way(host, port, socket.SOCK_STREAM)
     if why:
         yield _warning("http.listen", f"{listen}: {why}", "is the service running? else choose another port")
@@ -162,6 +172,11 @@ def _descriptors(config: Config) -> Iterator[Finding]:
         yield _warning(
             "limits.max_calls", f"needs {needed} open files, {hard} are allowed", "raise LimitNOFILE or ulimit -Hn"
         )
+
+
+def _is_ours(host: str) -> bool:
+    """Whether sockets can be bound to an address, on whatever port."""
+    return not _in_the_way(host, 0, socket.SOCK_DGRAM)
 
 
 def _in_the_way(host: str, port: int, kind: socket.SocketKind) -> str:
