@@ -4,6 +4,7 @@ No packet carries it, and without it nothing can be decrypted. libsrtp cannot be
 along with what it is given, and we hold the key: a new one is led to where the old one stood by packets of our own.
 """
 
+from hashlib import blake2b
 from typing import Final
 
 from pylibsrtp import Session
@@ -19,14 +20,21 @@ _NO_TIME: Final = bytes(4)
 
 
 class Rollover:
-    """The columns srtp_ssrc and srtp_index of `table`: whom each row heard last, and the highest index of that."""
+    """The columns srtp_key, srtp_ssrc and srtp_index of `table`: whom each row heard last, and its highest index."""
 
     def __init__(self, table: CallTable) -> None:
-        self._ssrc, self._index = table.srtp_ssrc, table.srtp_index
+        self._key, self._ssrc, self._index = table.srtp_key, table.srtp_ssrc, table.srtp_index
 
     def forget(self, row: int) -> None:
-        """The row has another call, or another key."""
+        """The row has another call, or no keys."""
         self._index[row] = NONE
+
+    def begin(self, row: int, profile: str, key: bytes) -> None:
+        """The row hears this key from now on; what was noted of another one is forgotten, also by an earlier plane."""
+        fingerprint = int.from_bytes(blake2b(profile.encode() + key, digest_size=8).digest(), "big")
+        if int(self._key[row]) != fingerprint:
+            self._key[row] = fingerprint
+            self._index[row] = NONE
 
     def note(self, row: int, data: bytes) -> None:
         """An RTP packet of the row was genuine."""

@@ -72,10 +72,9 @@ class SrtpRows:
         keep_out = before is not None and same_profile and before.keys.local == keys.local
         inbound = before.inbound if before and keep_in else Inbound(_number(keys.profile), keys.remote)
         outbound = before.outbound if before and keep_out else _outbound(keys.profile, keys.local)
+        self._rollover.begin(row, keys.profile, keys.remote)
         if before is None:  # or the plane is new, and the row is not
             self._rollover.lead(row, inbound, _outbound(keys.profile, keys.remote))
-        elif not keep_in:
-            self._rollover.forget(row)
         context = Context(keys, inbound, outbound)
         if before is not None and not keep_in:
             context.previous, context.previous_until_ns = before.inbound, now_ns + OLD_KEY_NS

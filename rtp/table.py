@@ -125,6 +125,7 @@ COLUMNS: Final = (
     Column("rx_pcm", np.int16, "media", (RX_RING,)),
     Column("rx_concealed", np.uint8, "media", (RX_RING // CONCEALED_BLOCK,)),  # not of the oldest 4096 samples
     Column("rx_last_ns", np.int64, "media"),  # CLOCK_MONOTONIC of the last valid RTP packet; 0 = none yet
+    Column("srtp_key", np.uint64, "media"),  # fingerprint of the key under which the next two were noted
     Column("srtp_ssrc", np.uint32, "media"),  # of the encrypted stream that the row heard last, …
     Column("srtp_index", np.int64, "media"),  # … and how far it has come, wraps included (RFC 3711 §3.3.1); -1 = none
     Column("tx_clock", np.int64, "media"),
@@ -169,6 +170,7 @@ class CallTable:
     rx_pcm: NDArray[np.int16]
     rx_concealed: NDArray[np.uint8]
     rx_last_ns: NDArray[np.int64]
+    srtp_key: NDArray[np.uint64]
     srtp_ssrc: NDArray[np.uint32]
     srtp_index: NDArray[np.int64]
     tx_clock: NDArray[np.int64]

@@ -393,6 +393,16 @@ def test_a_plane_that_follows_one_that_died_decrypts_after_any_number_of_wraps(p
     assert drops(after) == (0, 1), "what the plane before has heard cannot be replayed"
 
 
+def test_a_far_end_that_took_another_key_while_there_was_no_plane_is_heard() -> None:
+    far, other = FarEnd(), FarEnd()
+    line = Line().open(srtp=far.keys)
+    carry(line, *(far.packet(index % 65536) for index in range(65_500, 65_550)))
+    after = successor(line, other)
+    carry(after, *(other.packet(number) for number in range(30, 50)))
+    assert drops(after) == (0, 0)
+    assert heard(after)[-20:] == list(range(30, 50))
+
+
 def test_what_came_of_one_call_is_not_asked_of_the_next() -> None:
     far = FarEnd()
     line = Line().open(srtp=far.keys)
