@@ -99,6 +99,16 @@ class RecordStore:
                 "records.database", f"cannot be opened: {type(error).__name__}", "an SQLAlchemy URL, or leave it empty"
             ) from error
 
+    def _restore(self) -> None:
+        """Make the directory anew when somebody has removed it: SQLite would write on into a file without a name."""
+        if self._database is not None and not self._directory.is_dir():
+            from sipagent.records.database import Database
+
+            log.error("the records' directory has gone, making a new one", directory=str(self._directory))
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._database.close()
+            self._database = Database(self._settings.database, self._directory)  # no call is lost: none is marked so
+
     def _write_note(self, database: "Database", call_id: str, event: Mapping[str, Any]) -> None:
         self._waiting_notes -= 1
         database.add_events(call_id, (event,))
@@ -126,6 +136,7 @@ class RecordStore:
 
     def _submit(self, what: str, call_id: str, work: "Callable[[Database], None]") -> None:
         def run() -> None:
+            self._restore()
             if self._database is not None:
                 work(self._database)
 

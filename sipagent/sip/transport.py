@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,7 @@ from sipagent.sip.tls_accept import TlsAccept
 
 MAX_CONNECTIONS = 2_000
 CONNECT_S = 4.0
+LOCAL_FOR_S = 1.0  # our own address is believed for so long; asking for it takes 9 µs
 RECEIVE_BUFFER_BYTES = 1 << 20
 _log = structlog.get_logger("sip")
 
@@ -67,7 +69,7 @@ class Transports:
         self._servers: list[asyncio.Server] = []
         self._connections: dict[int, Connection] = {}
         self._by_peer: dict[tuple[str, str, int, str], int] = {}
-        self._local: dict[str, str] = {}
+        self._local: dict[str, tuple[str, float]] = {}  # by far end: our address, and when we asked for it
         self._seen: dict[str, tuple[str, int]] = {}  # by far end: where it sees our UDP port, behind NAT
         self._public_port: int | None = None  # of our first UDP socket, when STUN has told it
         self._stun: StunQuery | None = None
@@ -197,17 +199,22 @@ class Transports:
         return connection is not None and connection.send(data)
 
     def local_address(self, host: str) -> str:
-        """Our address on the way to a host (numeric)."""
+        """Our address on the way to a host (numeric).
+
+        The kernel is asked again each second: an interface may get its address after our start, and another one later.
+        """
         if self._public:
             return self._public
         if host in self._seen:
             return self._seen[host][0]
-        found = self._local.get(host)
-        if found is None:
+        now = time.monotonic()
+        address, asked_at = self._local.get(host, ("", 0.0))
+        if not address or now - asked_at > LOCAL_FOR_S:
             if len(self._local) > 4096:
                 self._local.clear()  # strangers must not fill it
-            found = self._local[host] = _source_address(host)
-        return found
+            address = _source_address(host)
+            self._local[host] = address, now
+        return address
 
     async def close(self) -> None:
         """Close everything."""

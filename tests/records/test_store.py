@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import json
+import shutil
 import signal
 import sqlite3
 import stat
@@ -288,3 +289,18 @@ async def test_a_killed_process_leaves_one_record_and_what_was_said(tmp_path: Pa
     assert whole is not None
     assert whole["events"][0]["text"] == "Hello."
     await store.close()
+
+
+async def test_records_go_on_in_a_new_directory_when_the_old_one_is_removed(tmp_path: Path) -> None:
+    directory = tmp_path / "calls"
+    store = RecordStore(Records(directory=str(directory)))
+    await store.open()
+    store.begin(summary("c1"))
+    await store.get("c1")
+    shutil.rmtree(directory)
+    store.finish(ended("c1"))
+    assert [record["outcome"] for record in await store.recent()] == ["completed"]
+    await store.close()
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert (directory / "c1.json").exists()
+    assert store.failures == 0

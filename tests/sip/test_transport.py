@@ -352,3 +352,11 @@ async def test_stun_server_that_is_none_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match="STUN"):
         await engine.start(lambda event: None)
     await engine.stop()
+
+
+async def test_an_address_that_changes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "LOCAL_FOR_S", 0.0)
+    ours = iter(["127.0.0.1", "198.18.0.2", "198.18.0.3"])  # no network yet, one address, another one
+    monkeypatch.setattr(transport, "_source_address", lambda host: next(ours))
+    transports = transport.Transports(lambda data, flow: None, lambda flow: None)
+    assert [transports.local_address("198.18.0.1") for _ in range(3)] == ["127.0.0.1", "198.18.0.2", "198.18.0.3"]
