@@ -5,6 +5,7 @@ other; nothing is lost on the way. What the receiver gives up waiting for it con
 from the end of its place in the sender's time to the tick in which it stands in the ring.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,7 +75,8 @@ def listen(network: Network, coded: NDArray[np.uint8], seed: int = 1, options: M
     """µ-law u1[rows, packets, PACKET] over `network` into a receiver with these options."""
     rows, packets, _ = coded.shape
     options = options or MediaOptions(rows=rows)
-    table, _ = CallTable.create(rows)
+    table, fd = CallTable.create(rows)
+    os.close(fd)  # its map stays
     table.active[:], table.rate_hz[:] = 1, 8000
     timeline = Timeline(table, PitchConcealer(table))
     receiver = Receiver(table, options, timeline, Codecs(rows))

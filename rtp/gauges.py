@@ -56,7 +56,8 @@ class Gauges:
         table.gauges[rows, GAUGE["mos_in"]] = np.where(heard, quality.mos(r, wide), 0)
         table.gauges[rows, GAUGE["echo_delay_ms"]] = 1000 * table.echo_delay_samples[rows] / table.rate_hz[rows]
         coupling = table.echo_coupling[rows]  # 0 = no echo was found
-        table.gauges[rows, GAUGE["echo_return_loss_db"]] = 20 * np.log10(1 / np.where(coupling > 0, coupling, 1))
+        loss_db = -20 * np.log10(np.where((coupling > 0) & (coupling < np.inf), coupling, 1))
+        table.gauges[rows, GAUGE["echo_return_loss_db"]] = loss_db + 0.0  # of -0.0 it makes 0.0
         estimated = self.reported[rows] & ~self.scored[rows]
         if estimated.any():
             self._estimate_out(rows[estimated], half_ms[estimated] + packet_ms[estimated], wide[estimated])

@@ -27,14 +27,21 @@ class HeardLeg:
         """What goes to the file of the next samples i2[n], which came in at position `belongs`, and where."""
         off = belongs - self.at
         if len(pcm) and abs(off) > self._tolerance:
-            if np.abs(pcm.astype(np.int32)).max() < QUIET:
-                pcm = pcm[min(max(0, -off), len(pcm)) :]
+            quiet = _quiet_until(pcm)
+            if quiet >= self._tolerance:
+                pcm = pcm[min(max(0, -off), quiet) :]
                 self.at += max(0, off)
             else:
                 pcm = _stretch(pcm, min(abs(off), -(-len(pcm) // SLEW)), longer=off > 0)
         at = self.at
         self.at += len(pcm)
         return pcm, at
+
+
+def _quiet_until(pcm: Pcm) -> int:
+    """Samples before the first that is sound."""
+    loud = np.abs(pcm.astype(np.int32)) >= QUIET
+    return int(loud.argmax()) if loud.any() else len(pcm)
 
 
 def _stretch(pcm: Pcm, count: int, *, longer: bool) -> Pcm:

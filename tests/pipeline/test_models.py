@@ -81,12 +81,12 @@ async def test_telephone_recordings_are_understood(whisper: Whisper) -> None:
 async def test_complete_sentences_sound_complete_and_halves_do_not(smart_turn: SmartTurn) -> None:
     silence = np.zeros(2400, np.int16)
     complete, half = [], []
-    for recording in recordings(12):
+    for recording in recordings(48):  # of a dozen, three lie close to the threshold, on this or that side by processor
         pcm = telephone(recording.pcm, 8000)
         complete.append(await smart_turn.probability(np.concatenate([pcm, silence]), 8000) > 0.5)
         half.append(await smart_turn.probability(pcm[: len(pcm) // 2], 8000) > 0.5)
-    assert np.mean(complete) >= 0.75
-    assert np.mean(half) <= 0.25
+    assert np.mean(complete) >= 0.9
+    assert np.mean(half) <= 0.3
 
 
 @pytest.mark.parametrize("level", [0, 100, 2000])

@@ -1,5 +1,6 @@
 """A media plane without sockets, in virtual time: packets and ticks are given by the test."""
 
+import os
 import struct
 from collections import defaultdict
 from collections.abc import Iterator
@@ -141,13 +142,20 @@ class NoSockets:
         return True
 
 
+def new_table(rows: int) -> CallTable:
+    """A table that no other process shares: its map stays when the file is closed, and goes with the last test."""
+    table, fd = CallTable.create(rows)
+    os.close(fd)
+    return table
+
+
 class Line:
     """A plane of a few rows and what it hears and says."""
 
     def __init__(
         self, rows: int = 2, concealer: Concealer | None = None, table: CallTable | None = None, **options: Any
     ) -> None:
-        self.table = table or CallTable.create(rows)[0]
+        self.table = table or new_table(rows)
         self.table.tx_gain[:] = 1.0
         self.events: list[Event] = []
         self.sockets = NoSockets()

@@ -4,8 +4,8 @@ import numpy as np
 
 from sipagent.rtp.concealer import SilenceInstead
 from sipagent.rtp.meters import LOOK, MOST, OFTEN_TICKS, TURN, Meters
-from sipagent.rtp.table import GAUGE, CallTable
-from tests.rtp.line import TICK_NS, Line, rtp
+from sipagent.rtp.table import GAUGE
+from tests.rtp.line import TICK_NS, Line, new_table, rtp
 
 UNTOUCHED = 1.0
 
@@ -32,7 +32,7 @@ def test_packets_are_taken_at_once_when_the_tick_of_their_turn_was_missed() -> N
 
 def test_meters_look_at_many_rows_in_parts_and_soon_at_all() -> None:
     rows = 4 * MOST
-    table, _ = CallTable.create(rows)
+    table = new_table(rows)
     table.active[:] = 1
     table.tx_clock[:] = LOOK
     meters = Meters(table, SilenceInstead())

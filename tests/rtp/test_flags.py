@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from sipagent.rtp.concealer import SilenceInstead
-from sipagent.rtp.table import CONCEALED_BLOCK, RX_RING, CallTable
+from sipagent.rtp.table import CONCEALED_BLOCK, RX_RING
 from sipagent.rtp.timeline import CLEARED, CONCEALED, RECEIVED, SILENCE, Timeline
+from tests.rtp.line import new_table
 
 ROUNDS = 4
 KEPT = RX_RING - CLEARED - CONCEALED_BLOCK  # of the ring, whose flags are told
@@ -15,7 +16,7 @@ PACKETS = (80, 160, 240, 472, 480)  # samples; 472 is no whole number of blocks
 @pytest.mark.parametrize("loss", [0.0, 0.003, 0.2])
 def test_flags_are_those_of_the_last_eight_seconds(loss: float) -> None:
     random = np.random.default_rng(7)
-    table, _ = CallTable.create(3)
+    table = new_table(3)
     table.rate_hz[:] = 8000
     timeline = Timeline(table, SilenceInstead())
     timeline.reset(np.arange(3))

