@@ -98,7 +98,7 @@ async def test_calls_outlive_their_media_plane_and_those_of_the_other_notice_not
 
         # … and under two that were joined, which lie in the same plane.
         assert await transfer(agent, known[0], human, "bridged") == "transferred"
-        async with asyncio.timeout(10):  # the row of a call that was answered at once is open with the plane's next tick
+        async with asyncio.timeout(10):  # a row is open with the plane's next tick
             while planes_of(await agent.health(), "calls") != [2, 1]:
                 await asyncio.sleep(0.05)
         await hears(caller, HUMAN)
