@@ -207,7 +207,10 @@ class RowSockets:
 
 def _files_allowed() -> int:
     """How many sockets this process may open, when recordings and captures are to be possible as well."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    try:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    except OSError:  # a sandbox may forbid to ask (seccomp)
+        return sys.maxsize
     return sys.maxsize if limit == resource.RLIM_INFINITY else max(0, limit - SPARE_FILES)
 
 
