@@ -248,6 +248,8 @@ class Recorder:
             recording.file.close()
         except (OSError, soundfile.SoundFileError) as error:
             problem = problem or _problem(error)
+        finally:
+            os.close(recording.descriptor)
         if recording.left_out and not problem:
             problem = f"the disk was too slow: {recording.left_out * 500 // recording.rate_hz} ms are silent"
         self._report(key, recording.path, recording.written * 1000 // recording.rate_hz, problem)
@@ -275,11 +277,14 @@ def _open_file(path: str, rate_hz: int) -> tuple[soundfile.SoundFile, int]:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     # A recording is private: nobody but the service reads it, and an older one is never written over.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    # libsndfile would close the descriptor when it fails, and we could not know: a second close might be of the socket
+    # of another call that the media loop has just opened under the same number.
     try:
-        file = soundfile.SoundFile(descriptor, "w", rate_hz, 2, subtype=subtype, format=container, closefd=True)
-    except (OSError, soundfile.SoundFileError):
+        file = soundfile.SoundFile(descriptor, "w", rate_hz, 2, subtype=subtype, format=container, closefd=False)
+    except (OSError, soundfile.SoundFileError) as error:
+        problem = _refusal(descriptor) or _problem(error)
         os.close(descriptor)
-        raise
+        raise OSError(errno.EIO, problem) from error
     if subtype == "OPUS":
         _set_page_latency(file)
     return file, descriptor

@@ -186,6 +186,32 @@ def test_a_full_disk_ends_the_recording_with_a_problem(recorder: Recorder, tmp_p
     assert ended.duration_ms < 20000
 
 
+@pytest.mark.parametrize("suffix", ["wav", "flac", "opus"])
+def test_a_disk_that_is_full_from_the_start_is_told_and_nobody_elses_file_is_closed(
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    closed: list[int] = []
+    close = os.close
+
+    def watched(descriptor: int) -> None:
+        os.fstat(descriptor)  # it is open still, and ours
+        closed.append(descriptor)
+        close(descriptor)
+
+    monkeypatch.setattr("sipagent.rtp.recording.os.close", watched)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        recorder.start(KEY, str(tmp_path / f"call.{suffix}"), 8000)
+        recorder.append(KEY, np.ones(8000, np.int16), np.ones(8000, np.int16))
+        recorder.stop(KEY)
+        ended = finish(recorder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert ended.problem == "File too large"
+    assert len(closed) == 1
+
+
 def test_a_wav_file_that_can_grow_no_more_ends_alone_and_holds_all_until_then(tmp_path: Path) -> None:
     recorder = Recorder(interval_s=0.01)
     recorder.start(KEY, str(tmp_path / "long.wav"), 16000)
