@@ -141,6 +141,7 @@ class Call:
         self.conversed = Conversed()
         self.media = MediaReport()
         self.started_at = time.time()
+        self._began = time.monotonic()
         self.state_times: dict[str, float] = {CallState.OFFERED.value: self.started_at}
         self.lines: list[dict[str, Any]] = []  # transcript so far, for a worker that takes over
         self.takeovers = 0
@@ -167,9 +168,13 @@ class Call:
             raise LocalError(f"call {self.id} is {self.state.value}: cannot {by.value}")
         if target is not self.state:
             self.state = target
-            self.state_times.setdefault(target.value, time.time())
+            self.state_times.setdefault(target.value, self._now())
             self.note("state", state=target.value, **self._outcome())
         return True
+
+    def _now(self) -> float:
+        """Unix seconds, by the clock as it stood when the call began: when it is set, no call lasts an hour less."""
+        return self.started_at + time.monotonic() - self._began
 
     def _outcome(self) -> dict[str, Any]:
         if self.state is not CallState.ENDED or self.ending is None:
@@ -189,7 +194,7 @@ class Call:
     def note(self, kind: str, **data: Any) -> None:
         """Keep an event and wake those who watch."""
         number = self._dropped_events + len(self._events) + 1
-        event = {"id": number, "type": kind, "at": time.time(), **data}
+        event = {"id": number, "type": kind, "at": self._now(), **data}
         self._events.append(event)
         self.on_event(event)
         if len(self._events) > MAX_EVENTS:
@@ -218,7 +223,7 @@ class Call:
         """What HTTP shows and the record keeps."""
         seconds = 0.0
         if connected := self.state_times.get(CallState.ANSWERED.value):
-            seconds = self.state_times.get(CallState.ENDED.value, time.time()) - connected
+            seconds = self.state_times.get(CallState.ENDED.value, self._now()) - connected
         ending = self.ending
         return {
             "id": self.id,

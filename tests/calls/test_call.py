@@ -102,3 +102,16 @@ async def test_only_a_conversation_that_takes_turns_is_listened_to() -> None:
         board = Board(replace(CONFIG, route=(Route("a:B", pipeline=pipeline),)))
         opened = next(command for command in board.plane.to(board.incoming()) if isinstance(command, OpenRow))
         assert opened.listened is listened
+
+
+@pytest.mark.parametrize("step_s", [3600.0, -3600.0])
+def test_a_clock_that_is_set_during_a_call_changes_neither_its_length_nor_its_order(
+    monkeypatch: pytest.MonkeyPatch, step_s: float
+) -> None:
+    call = make_call()
+    call.move(CallInput.ANSWER)
+    stepped = calls.time.time() + step_s  # type: ignore[attr-defined]
+    monkeypatch.setattr(calls.time, "time", lambda: stepped)  # type: ignore[attr-defined]
+    call.note("dtmf", digit="1")
+    assert 0 <= call.summary()["duration_seconds"] < 10
+    assert call.started_at <= call._events[-1]["at"] < call.started_at + 10
