@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 PING_EVERY_S: Final = 1.0
 RESTART_AFTER_S: Final = 0.1
+START_S: Final = 120.0  # for models and brains to load
 MAX_RESTART_AFTER_S: Final = 10.0  # of a worker that dies again and again before it is ready
 
 
@@ -58,7 +59,7 @@ class Worker:
         self.lacks: frozenset[str] = frozenset()  # what it warned of when it became ready
         self.calls: set[str] = set()  # that it was offered
         self.leads: frozenset[str] = frozenset()  # that it says it leads
-        self.unanswered = 0  # pings since the last Pong
+        self.unanswered = 0  # pings since the last Pong, or turns of the watch since the start
         self.last_pong_at = 0.0
         self.lag_ms = 0.0
         self.restarts = 0
@@ -120,9 +121,14 @@ class WorkerPool:
             await asyncio.sleep(PING_EVERY_S)
             number += 1
             for worker in self.workers:
-                if not worker.ready or worker.plane is None:
+                if worker.plane is None:
                     continue
-                if worker.unanswered * PING_EVERY_S > self.stuck_seconds:
+                if not worker.ready:
+                    worker.unanswered += 1
+                    if worker.unanswered * PING_EVERY_S > START_S:
+                        log.error("worker does not get ready, replacing it", worker=worker.index)
+                        worker.plane.kill()
+                elif worker.unanswered * PING_EVERY_S > self.stuck_seconds:
                     log.error("worker is stuck, replacing it", worker=worker.index, calls=len(worker.calls))
                     worker.plane.kill()
                 else:
@@ -173,7 +179,7 @@ class WorkerPool:
             Transferable(worker.wake_fd),
             self._settings,
         )
-        worker.ready = False
+        worker.ready, worker.unanswered = False, 0
         worker.plane = Plane(
             f"sipagent-worker-{worker.index}", WORKER, arguments, lambda code: self._gone(worker, code)
         )

@@ -10,12 +10,15 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from sipagent.service import planes
+from sipagent.service import planes, workers
 from sipagent.service.config import load
 from sipagent.service.supervisor import serve
+from sipagent.service.worker.settings import WorkerSettings
 from tests.support.ports import free_port
 from tests.support.service import BASE, ROOT, Service, service, workers_ready
 
@@ -230,3 +233,19 @@ async def test_a_process_that_cannot_be_started_is_started_later(monkeypatch: py
     begin("worker", start)
     await asyncio.wait_for(done.wait(), 5)
     assert attempts == [0, 1, 2]
+
+
+async def test_a_worker_that_never_gets_ready_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "PING_EVERY_S", 0.01)
+    monkeypatch.setattr(workers, "START_S", 0.05)
+    killed = asyncio.Event()
+    settings = cast("WorkerSettings", None)
+    pool = workers.WorkerPool(1, settings, 15.0, workers.WorkerHandlers(print, print, print))
+    pool.workers[0].plane = cast("planes.Plane", SimpleNamespace(kill=killed.set))
+    watching = asyncio.create_task(pool.watch())
+    try:
+        await asyncio.wait_for(killed.wait(), 5)
+    finally:
+        watching.cancel()
+        for worker in pool.workers:
+            os.close(worker.wake_fd)
