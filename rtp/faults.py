@@ -4,16 +4,17 @@ A mistake of ours in one call's affairs must not end all others. What is raised 
 then the process ends, and the one after it opens the rows anew.
 """
 
-import sys
 import traceback
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from sipagent.rtp.control import Event, MediaProblem
 
 BORNE: Final = 3  # ticks that may fail …
 WITHIN_NS: Final = 1_000_000_000  # … in such a time
+FRAMES: Final = 3  # that are told, the innermost first
 
 
 class Faults:
@@ -36,5 +37,7 @@ class Faults:
         self._tell(error, f"{type(command).__name__} failed", row, generation)
 
     def _tell(self, error: Exception, what: str, row: int, generation: int) -> None:
-        traceback.print_exception(error, file=sys.stderr)
-        self._emit(MediaProblem(f"{what}: {error!r}", row, generation))
+        # Not printed: a log that nobody reads would stop us.
+        frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+        where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+        self._emit(MediaProblem(f"{what}: {error!r}, at {where}", row, generation))
