@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytest_asyncio
 import soundfile
@@ -52,8 +53,10 @@ async def record_of(agent: Service, call_id: str = "") -> dict[str, object]:
 async def recorded(record: dict[str, object], sentence: str) -> bool:
     """Whether the sentence is on one of the two tracks of the recording."""
     tracks, _ = soundfile.read(str(record["recording"]), always_2d=True)
-    words = await audio.spoken(sentence)
-    return max(audio.best_match(words, tracks[:, track])[0] for track in range(tracks.shape[1])) > 0.9
+    # In parts: a heard leg may be moved a little in a pause.
+    parts = np.array_split(await audio.spoken(sentence), 5)
+    matches = [sum(audio.best_match(part, track)[0] > 0.9 for part in parts) for track in tracks.T]
+    return max(matches) >= 4
 
 
 async def test_a_caller_hears_why_nobody_answers_and_is_then_refused(line: tuple[Service, int]) -> None:

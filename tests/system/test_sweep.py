@@ -19,7 +19,7 @@ from sipagent.service.workers import Duty, Worker
 from sipagent.sip import engine as sip
 from sipagent.sip.ladder import Message, Observer
 
-OFFER = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9000 RTP/AVP 0\r\n"
+OFFER = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 30000 RTP/AVP 0\r\n"
 
 
 class Engine:

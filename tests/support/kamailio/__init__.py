@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator
@@ -107,6 +108,7 @@ async def kamailio(
             *defines,
             stdout=log,
             stderr=log,
+            process_group=0,
         )
         try:
             await _answers(port, folder)
@@ -114,11 +116,11 @@ async def kamailio(
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), 5)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its children hold the port, also when it has hung
+            await process.wait()
             log.close()
 
 
