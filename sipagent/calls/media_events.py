@@ -3,16 +3,12 @@
 from functools import partial
 from typing import Final
 
-import structlog
-
 from sipagent.calls.call import Call, CallState
 from sipagent.calls.lifecycle import Lifecycle
 from sipagent.calls.row_state import MAX_LOSSES
 from sipagent.rtp import control as media
 from sipagent.service import messages
 from sipagent.sip.outcome import Outcome
-
-log = structlog.get_logger(__name__)
 
 REPAIR_S: Final = 5.0  # for a media plane that died to be back; far ends give up after longer silences
 TELL_AGAIN_MS: Final = 10_000  # those who watch need not hear of each second without RTP

@@ -42,6 +42,12 @@ def closed(board: Board, call: Call, path: Path) -> None:
     board.control.on_media(0, media.RecordingEnded(call.place.row, call.place.generation, str(path), 1500, ""))
 
 
+def replace_plane(board: Board) -> None:
+    board.control.on_media_lost(0)
+    board.plane.commands.clear()
+    board.up(0)
+
+
 async def test_a_recording_is_begun_paused_ended_and_begun_again(board: Board, tmp_path: Path) -> None:
     call = board.incoming()
     record = board.control.changes.record
@@ -84,9 +90,7 @@ async def test_a_call_whose_media_plane_died_in_a_pause_is_not_heard_in_the_next
     call = board.incoming()
     board.control.changes.record(call, "start")
     board.control.changes.record(call, "pause")
-    board.control.on_media_lost(0)
-    board.plane.commands.clear()
-    board.up(0)
+    replace_plane(board)
     told = commands(board, call)
     assert told[-1] == "pause" and len(told) == 2
 
@@ -95,9 +99,7 @@ async def test_a_recording_that_was_being_ended_when_the_plane_died_is_not_begun
     call = board.incoming()
     board.control.changes.record(call, "start")
     board.control.changes.record(call, "stop")
-    board.control.on_media_lost(0)
-    board.plane.commands.clear()
-    board.up(0)
+    replace_plane(board)
     assert commands(board, call) == [] and not board.life.recordings.is_open(call)
 
 
