@@ -1,13 +1,36 @@
 """What is done in which tick, so that none of them is long."""
 
+from typing import cast
+
 import numpy as np
+import pytest
 
 from sipagent.rtp.concealer import SilenceInstead
+from sipagent.rtp.loop import ControlChannel, run_loop
 from sipagent.rtp.meters import LOOK, MOST, OFTEN_TICKS, TURN, Meters
 from sipagent.rtp.table import GAUGE
+from sipagent.rtp.waking import WAKE_TICKS, Waker
 from tests.rtp.line import TICK_NS, Line, new_table, rtp
 
 UNTOUCHED = 1.0
+
+
+class Turns:
+    """A control channel that says nothing, and closes after some turns of the loop."""
+
+    def __init__(self, turns: int) -> None:
+        self._left = turns
+
+    @property
+    def closed(self) -> bool:
+        return self._left <= 0
+
+    def emit(self, event: object) -> None: ...
+
+    def flush(self) -> None:
+        self._left -= 1
+
+    def receive(self) -> None: ...
 
 
 def test_packets_are_taken_in_the_ticks_in_which_workers_are_woken() -> None:
@@ -21,6 +44,18 @@ def test_packets_are_taken_in_the_ticks_in_which_workers_are_woken() -> None:
         assert receives == (following % 2 == 0)
         line.plane.tick(following, line.now_ns + (following - tick) * TICK_NS, receives=receives)
         assert (line.table.rx_head[0] > head) == receives
+
+
+def test_the_loop_sends_between_the_ticks_in_which_it_takes_packets(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Line().open().open(row=1)
+    plane, taken, worked = line.plane, [], []
+    plane.sender.due[1] += 1  # its phase is another one: every tick but one in four is worked in
+    receive = plane.io.receive
+    monkeypatch.setattr(plane.io, "receive", lambda: (taken.append(plane._tick), receive())[1])
+    monkeypatch.setattr(plane.io, "send", lambda rows, length: worked.append(plane._tick))
+    run_loop(plane, cast(ControlChannel, Turns(40)), Waker(line.table, (), -1), tick_ms=5)
+    assert min(np.diff(taken)) >= WAKE_TICKS
+    assert set(worked) - set(taken)
 
 
 def test_packets_are_taken_at_once_when_the_tick_of_their_turn_was_missed() -> None:
